@@ -1,0 +1,202 @@
+"""What the conversion stage hands on: a file that a runtime loads, how it was made, and how equal it is.
+
+No toolchain is imported here: runners, reports and the command line read these values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from models.spec import Case, ModelSpec
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """Name, element type (NumPy's name, `float32`) and static shape of an artifact's input or output."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """How far a step's outputs are from the eager fp32 model's, on the same random real-valued inputs.
+
+    `max_relative` is the largest absolute difference divided by the reference's largest magnitude;
+    `cosine` the smallest cosine similarity over the inputs; `top1_agreement` the share of positions whose
+    largest channel is the same (classes for a network, channels at each pixel for a block).
+    """
+
+    max_absolute: float
+    max_relative: float
+    cosine: float
+    top1_agreement: float
+    tolerance: float
+
+    @property
+    def passed(self) -> bool:
+        """NaN fails: every comparison with NaN is false."""
+        return self.max_relative <= self.tolerance
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One line of the parity ledger: `fused`, `exported`, `simplified`, ... in the order they were made.
+
+    `tool` names the program and version (`torch.onnx dynamo 2.14.1`); `note` why it was chosen or what it
+    did; `first_divergence` the first module whose output differs, looked for only where parity failed.
+    """
+
+    name: str
+    tool: str
+    parity: Parity | None
+    duration_ns: int
+    note: str = ""
+    first_divergence: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A file that a runtime loads, found again by `key` and trusted only while its sha256 is `sha256`.
+
+    `tensors` is the path of an `.npz` beside it with `input_0`..`input_{K-1}` (real-valued, from `seed`) and
+    `reference_0`..`reference_{K-1}`: the eager fp32 model's outputs for them. `gmacs` counts
+    multiply-accumulates of the unfused eager model at batch 1 in units of 1e9. `folded` counts what
+    reparameterization removed (`{"conv_bn": 12}`); `op_counts` the graph's operators.
+    """
+
+    kind: str  # "onnx", "exported_program"
+    path: Path
+    sha256: str
+    size_bytes: int
+    key: str
+    model: ModelSpec
+    batch_size: int
+    precision: str
+    fused: bool
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    tensors: Path
+    tensors_sha256: str
+    seed: int
+    params_m: float
+    gmacs: float
+    steps: tuple[Step, ...]
+    batchnorms_left: int = 0
+    folded: Mapping[str, int] = field(default_factory=dict)
+    op_counts: Mapping[str, int] = field(default_factory=dict)
+    toolchain: Mapping[str, str] = field(default_factory=dict)
+    conversion_ns: int = 0
+
+    @property
+    def parity(self) -> Parity | None:
+        """The last step's parity: that of the file itself."""
+        return self.steps[-1].parity if self.steps else None
+
+    def to_dict(self, *, relative_to: Path | None = None) -> dict[str, Any]:
+        """Plain JSON value; paths relative to the cache folder where one is given, so a cache can move."""
+        value = asdict(self)
+        value["model"] = self.model.to_dict()
+        for name in ("path", "tensors"):
+            path = getattr(self, name)
+            value[name] = str(path.relative_to(relative_to) if relative_to else path)
+        return value
+
+    @staticmethod
+    def from_dict(value: Mapping[str, Any], *, relative_to: Path | None = None) -> Artifact:
+        base = relative_to or Path()
+        return Artifact(
+            **{
+                **value,
+                "path": base / value["path"],
+                "tensors": base / value["tensors"],
+                "model": ModelSpec.from_dict(value["model"]),
+                "inputs": tuple(_tensor(t) for t in value["inputs"]),
+                "outputs": tuple(_tensor(t) for t in value["outputs"]),
+                "steps": tuple(_step(s) for s in value["steps"]),
+            }
+        )
+
+    def with_paths(self, path: Path, tensors: Path) -> Artifact:
+        return replace(self, path=path, tensors=tensors)
+
+
+@dataclass(frozen=True, slots=True)
+class ConversionRequest:
+    """What to convert: everything about a Case that changes the file, and nothing that does not."""
+
+    model: ModelSpec
+    kind: str
+    batch_size: int = 1
+    precision: str = "fp32"
+    fused: bool = True
+    checkpoint: Path | None = None
+    input_seed: int = 0
+    input_count: int = 4
+
+    @staticmethod
+    def for_case(case: Case, kind: str) -> ConversionRequest:
+        return ConversionRequest(case.model, kind, case.batch_size, case.precision, case.fused)
+
+    def to_dict(self) -> dict[str, Any]:
+        value = asdict(self)
+        value["model"] = self.model.to_dict()
+        value["checkpoint"] = str(self.checkpoint) if self.checkpoint else None
+        return value
+
+    @staticmethod
+    def from_dict(value: Mapping[str, Any]) -> ConversionRequest:
+        checkpoint = value["checkpoint"]
+        return ConversionRequest(
+            **{
+                **value,
+                "model": ModelSpec.from_dict(value["model"]),
+                "checkpoint": Path(checkpoint) if checkpoint else None,
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ConversionFailure:
+    """Why a conversion gave no file: the step, and where known the operator, module and source line.
+
+    `kind` is `bad_input`, `unsupported`, `export_failed`, `parity_failed`, `crashed` or `out_of_memory`;
+    `advice` is one sentence on what would help.
+    """
+
+    kind: str
+    step: str
+    message: str
+    operator: str = ""
+    module: str = ""
+    source_line: str = ""
+    advice: str = ""
+    steps: tuple[Step, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @staticmethod
+    def from_dict(value: Mapping[str, Any]) -> ConversionFailure:
+        return ConversionFailure(**{**value, "steps": tuple(_step(s) for s in value["steps"])})
+
+
+class ConversionError(Exception):
+    """Raised inside a converter; carries the ConversionFailure that is recorded."""
+
+    def __init__(self, failure: ConversionFailure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+def _tensor(value: Mapping[str, Any]) -> TensorInfo:
+    return TensorInfo(value["name"], value["dtype"], tuple(value["shape"]))
+
+
+def _step(value: Mapping[str, Any]) -> Step:
+    parity = value["parity"]
+    return Step(**{**value, "parity": Parity(**parity) if parity else None})

@@ -1,0 +1,119 @@
+"""The values that say what is compared: a model to build and one cell of the comparison matrix.
+
+Nothing here imports torch, so planning, listing and resuming stay fast.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+Option = int | float | str | bool
+
+PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+
+
+def canonical_json(value: object) -> str:
+    """The one JSON text of a plain value: sorted keys, no spaces, no NaN. Hashes are taken from it."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def digest(value: object) -> str:
+    """sha256 (hex) of a plain value's canonical JSON: equal values hash equal on every machine."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """A network or a block to build: `models.build(spec.name, **spec.build_options())`.
+
+    `name` is a key of `models.MODELS`, or `timm/NAME`. `resolution` is the side of the square input: the
+    image for a network, the feature map for a block. `options` are the builder's other keyword arguments,
+    sorted by name. `weights` is `random:SEED` or `sha256:DIGEST` of a checkpoint file.
+    """
+
+    name: str
+    resolution: int = 224
+    options: tuple[tuple[str, Option], ...] = ()
+    weights: str = "random:0"
+
+    @staticmethod
+    def of(name: str, *, resolution: int = 224, weights: str = "random:0", **options: Option) -> ModelSpec:
+        return ModelSpec(name, resolution, tuple(sorted(options.items())), weights)
+
+    @property
+    def is_block(self) -> bool:
+        return self.name.startswith("block/")
+
+    def option(self, name: str, default: Option | None = None) -> Option | None:
+        return dict(self.options).get(name, default)
+
+    def build_options(self) -> dict[str, Option]:
+        """Keyword arguments for the builder; a block is told its resolution, as its attention needs it."""
+        options = dict(self.options)
+        return {**options, "resolution": self.resolution} if self.is_block else options
+
+    def input_shape(self, batch_size: int) -> tuple[int, int, int, int]:
+        """(B, C, H, W) of the single input."""
+        channels = self.option("in_channels", 3) if self.is_block else self.option("in_chans", 3)
+        assert isinstance(channels, int)
+        return (batch_size, channels, self.resolution, self.resolution)
+
+    @property
+    def shape_label(self) -> str:
+        """`14x14x384` for a block, as the papers write a stage's feature map; `224` for a network."""
+        if self.is_block:
+            return f"{self.resolution}x{self.resolution}x{self.option('in_channels')}"
+        return str(self.resolution)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "options": dict(self.options)}
+
+    @staticmethod
+    def from_dict(value: Mapping[str, Any]) -> ModelSpec:
+        return ModelSpec.of(
+            value["name"], resolution=value["resolution"], weights=value["weights"], **value["options"]
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One cell of the matrix: what is deployed, how, and where. Equal cases hash equal, on every machine."""
+
+    model: ModelSpec
+    backend: str
+    batch_size: int = 1
+    precision: str = "fp32"
+    fused: bool = True
+    device: str = "cpu"
+    threads: int = 1
+    compute_unit: str = ""
+
+    @property
+    def id(self) -> str:
+        """First 16 hex digits of the sha256 of the canonical JSON."""
+        return digest(self.to_dict())[:16]
+
+    @property
+    def label(self) -> str:
+        """One line for people: `block/ncb 14x14x384 fp32 onnxruntime`, then what is not the default."""
+        parts = [self.model.name, self.model.shape_label, self.precision, self.backend]
+        if self.batch_size != 1:
+            parts.append(f"batch {self.batch_size}")
+        if self.threads != 1:
+            parts.append(f"{self.threads} threads")
+        if self.device != "cpu":
+            parts.append(self.device)
+        if not self.fused:
+            parts.append("unfused")
+        return " ".join(parts)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "model": self.model.to_dict()}
+
+    @staticmethod
+    def from_dict(value: Mapping[str, Any]) -> Case:
+        return Case(**{**value, "model": ModelSpec.from_dict(value["model"])})
