@@ -1,0 +1,23 @@
+#!/usr/bin/env python3
+"""The command line: parse, validate everything, plan, run, report.
+
+`python bench.py --suite NAME` runs a suite; `python bench.py VERB` does one of `commands.VERBS`. Nothing
+heavy is imported here, so `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from commands import dispatch
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code 0: everything asked for was measured; 1: some case failed; 2: bad input, nothing was run; 3:
+    built but not timed, because the device is not here; 130: interrupted."""
+    return dispatch(sys.argv[1:] if argv is None else argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

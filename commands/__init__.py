@@ -1,0 +1,91 @@
+"""The verbs of the command line, one file each, and the place where the stages are wired together.
+
+A new verb is one file with `add_arguments(parser)` and `execute(args) -> int`, and one line in VERBS. Its
+module is imported only when it is asked for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any, NoReturn
+
+from models.tables import suggest
+
+VERBS = {
+    "run": ("commands.run", "run a suite: convert what is missing, measure, store and report (the default)"),
+    "list": ("commands.listing", "what there is: models, blocks, suites, backends, devices"),
+    "doctor": ("commands.doctor", "what this machine can build and time, and the fix for what it cannot"),
+    "convert": ("commands.convert", "one model or block to one file, with its parity ledger"),
+    "report": ("commands.report", "write the report of a stored run again, or list the stored runs"),
+    "export": ("commands.export", "a stored run as CSV, JSON, Parquet or pytest-benchmark JSON"),
+}
+
+OK, SOME_FAILED, BAD_INPUT, NOT_TIMED, INTERRUPTED = 0, 1, 2, 3, 130
+
+
+class UsageError(Exception):
+    """What a user can cause and correct: printed as one line on stderr, exit code 2."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser whose errors name the nearest option, and that takes no abbreviations."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(allow_abbrev=False, **settings)
+
+    def error(self, message: str) -> NoReturn:
+        unknown = message.removeprefix("unrecognized arguments: ")
+        if unknown != message:
+            options = [option for option in self._option_string_actions if option.startswith("--")]
+            message = f"unknown option {unknown}: {suggest(unknown.split()[0].split('=')[0], options)}"
+        raise UsageError(message)
+
+
+def dispatch(argv: Sequence[str]) -> int:
+    """Run one command line and return its exit code; every expected error is one message on stderr."""
+    try:
+        verb, rest = split_verb(argv)
+        return run_verb(verb, rest)
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of a pipe, `head` for example, has seen enough.
+        sys.stderr.close()
+        return OK
+
+
+def split_verb(argv: Sequence[str]) -> tuple[str, list[str]]:
+    """The verb and its arguments; options alone mean `run`. Raises UsageError for an unknown verb."""
+    if not argv or argv[0].startswith("-"):
+        return "run", list(argv)
+    if argv[0] not in VERBS:
+        raise UsageError(f"unknown command '{argv[0]}': {suggest(argv[0], VERBS)}")
+    return argv[0], list(argv[1:])
+
+
+def run_verb(verb: str, argv: Sequence[str]) -> int:
+    module_name, description = VERBS[verb]
+    module = import_module(module_name)
+    overview = verb == "run"
+    parser = _Parser(
+        prog="python bench.py" if overview else f"python bench.py {verb}",
+        description=_overview() if overview else description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="exit codes: 0 measured, 1 some case failed, 2 bad input, 3 built but not timed (no device)",
+    )
+    module.add_arguments(parser)
+    args = parser.parse_args(argv)
+    args.command_line = " ".join(["python bench.py", *([] if overview else [verb]), *argv])
+    return int(module.execute(args))
+
+
+def _overview() -> str:
+    verbs = "\n".join(f"  {name:<9} {description}" for name, (_, description) in VERBS.items())
+    return f"How fast is this model or block, deployed on that runtime and device?\n\ncommands:\n{verbs}"

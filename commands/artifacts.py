@@ -1,0 +1,96 @@
+"""The artifact of every case: from the cache, or made now by workers; failures become records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from commands.plan import Plan
+from converters.artifact import Artifact, ConversionFailure, ConversionRequest
+from converters.pool import ConversionEvent, convert_all
+from models.spec import Case
+from reports.progress import Progress
+from runners.measurement import Failure, Job, Timing
+
+TOLERANCE = 1e-3  # of a runtime's output, where the artifact has no parity of its own
+CONVERSION_ADVICE = "Read the step and the module named above; the other cases are not affected."
+
+
+def collect(
+    requests: Mapping[str, ConversionRequest], root: Path, progress: Progress
+) -> dict[ConversionRequest, Artifact | ConversionFailure]:
+    """Every distinct request's artifact or failure. Raises converters.cache.CacheError."""
+    total = len(set(requests.values()))
+    outcomes: dict[ConversionRequest, Artifact | ConversionFailure] = {}
+    show = _shower(progress, outcomes, total)
+    for request, outcome in convert_all(requests.values(), root, on_event=show):
+        outcomes[request] = outcome
+    return outcomes
+
+
+def _shower(
+    progress: Progress, outcomes: Mapping[ConversionRequest, object], total: int
+) -> Callable[[ConversionEvent], None]:
+    def show(event: ConversionEvent) -> None:
+        what = f"{event.request.model.name} {event.request.model.shape_label}"
+        if event.kind == "step":
+            progress.conversion(len(outcomes), total, what, event.detail)
+        elif event.kind in ("notice", "failed"):
+            progress.note(f"{what}: {event.detail}")
+
+    return show
+
+
+def as_failure(outcome: ConversionFailure) -> Failure:
+    """The record of a case whose conversion gave no file."""
+    message = f"{outcome.step}: {outcome.message}" if outcome.step else outcome.message
+    return Failure("conversion", message, outcome.advice or CONVERSION_ADVICE, detail=outcome.to_dict())
+
+
+def job(case: Case, artifact: Artifact, timing: Timing) -> Job:
+    """What a measuring process is told about a case."""
+    parity = artifact.parity
+    return Job(
+        case_id=case.id,
+        backend=case.backend,
+        device=case.device,
+        threads=case.threads,
+        compute_unit=case.compute_unit,
+        precision=case.precision,
+        artifact=artifact.path,
+        artifact_sha256=artifact.sha256,
+        tensors=artifact.tensors,
+        tolerance=max(TOLERANCE, parity.tolerance) if parity else TOLERANCE,
+        timing=timing,
+        round_index=0,
+        position=0,
+    )
+
+
+def simulated_jobs(plan: Plan, root: Path) -> dict[str, Job]:
+    """Jobs of the cases on the simulated backend: a described latency each, which runs no network."""
+    from runners.simulated import Simulation, write
+
+    jobs = {}
+    for case in plan.cases:
+        if case.backend != "simulated":
+            continue
+        number = int(case.id, 16)
+        described = Simulation(median_ns=1e6 + number % 9_000_000, sigma=0.01, seed=number % 2**32)
+        files = write(root / "simulated", described, name=case.id)
+        jobs[case.id] = Job(
+            case_id=case.id,
+            backend=case.backend,
+            device=case.device,
+            threads=case.threads,
+            compute_unit=case.compute_unit,
+            precision=case.precision,
+            artifact=files.path,
+            artifact_sha256=files.sha256,
+            tensors=files.tensors,
+            tolerance=TOLERANCE,
+            timing=plan.timing,
+            round_index=0,
+            position=0,
+        )
+    return jobs

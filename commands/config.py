@@ -1,0 +1,203 @@
+"""bench.toml: suites, timing budgets and where things are kept, checked before anything else happens."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from commands import UsageError
+from models.spec import PRECISIONS
+from models.tables import suggest
+from runners.measurement import Timing
+
+SCHEMA = 1
+_TYPE_NAMES = ("nullable", "bool", "int", "float", "str")  # pydantic puts a union's member into a place
+SHAPE = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})x([1-9]\d{0,5})")
+
+Positive = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0, le=7 * 24 * 3600)]
+
+
+class _Table(BaseModel):
+    """A TOML table: unknown keys and loose types are errors."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class TimingTable(_Table):
+    """`[timing]` and `[suites.NAME.timing]`: what is left out keeps the value of the level above."""
+
+    min_rounds: Annotated[int, Field(ge=2, le=1000)] | None = None
+    max_rounds: Annotated[int, Field(ge=2, le=1000)] | None = None
+    round_seconds: Seconds | None = None
+    min_samples: Positive | None = None
+    warmup_seconds: Annotated[float, Field(ge=0, le=3600)] | None = None
+    max_warmup_seconds: Seconds | None = None
+    min_sample_ms: Seconds | None = None
+    target: Annotated[float, Field(gt=0, lt=1)] | None = None
+    max_seconds: Seconds | None = None
+    deadline_seconds: Seconds | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+
+    def applied_to(self, base: Timing) -> Timing:
+        return replace(base, **{name: value for name, value in self if value is not None})
+
+
+def _shape(value: object) -> object:
+    if isinstance(value, str) and (found := SHAPE.fullmatch(value)):
+        if found[1] != found[2]:
+            raise ValueError(f"'{value}' is not square: height and width must be equal")
+        return value
+    raise ValueError(f"{value!r} is not written like '14x14x384' (height x width x channels)")
+
+
+def _precision(value: object) -> object:
+    if value not in PRECISIONS:
+        raise ValueError(f"unknown precision {value!r}: {suggest(str(value), PRECISIONS)}")
+    return value
+
+
+Shape = Annotated[str, BeforeValidator(_shape)]
+Precision = Annotated[str, BeforeValidator(_precision)]
+Option = bool | int | float | str
+
+
+class Matrix(_Table):
+    """`[[suites.NAME.matrix]]`: every combination of its lists is a case.
+
+    Blocks need `shapes` (`14x14x384`), networks `resolutions`.
+    """
+
+    models: Annotated[list[str], Field(min_length=1)]
+    shapes: list[Shape] = []
+    resolutions: list[Positive] = []
+    backends: Annotated[list[str], Field(min_length=1)] | None = None
+    batch_sizes: Annotated[list[Positive], Field(min_length=1)] = [1]
+    precisions: Annotated[list[Precision], Field(min_length=1)] = ["fp32"]
+    fused: Annotated[list[bool], Field(min_length=1)] = [True]
+    options: dict[str, Option] = {}
+
+
+class Suite(_Table):
+    """`[suites.NAME]`."""
+
+    description: str
+    backends: Annotated[list[str], Field(min_length=1)] = ["onnxruntime"]
+    devices: Annotated[list[str], Field(min_length=1)] = ["cpu"]
+    threads: Annotated[list[Positive], Field(min_length=1)] = [1]
+    matrix: Annotated[list[Matrix], Field(min_length=1)]
+    timing: TimingTable = TimingTable()
+
+
+class Paths(_Table):
+    """`[paths]`, relative to the folder of bench.toml."""
+
+    store: str = "results/bench.db"
+    reports: str = "results"
+    artifacts: str = "artifacts"
+
+
+class Config(_Table):
+    """The whole file."""
+
+    schema_: Literal[1] = Field(alias="schema")
+    paths: Paths = Paths()
+    timing: TimingTable = TimingTable()
+    suites: dict[str, Suite]
+
+    def suite(self, name: str) -> Suite:
+        """Raises UsageError with the nearest known names."""
+        if name not in self.suites:
+            raise UsageError(f"unknown suite '{name}': {suggest(name, self.suites)}")
+        return self.suites[name]
+
+    def timing_of(self, suite: Suite) -> Timing:
+        return suite.timing.applied_to(self.timing.applied_to(Timing()))
+
+
+def load(path: Path) -> Config:
+    """The checked configuration. Raises UsageError naming the key, its value and what it takes."""
+    try:
+        with path.open("rb") as file:
+            value = tomllib.load(file)
+    except FileNotFoundError:
+        raise UsageError(f"no configuration at {path}: name one with --config") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: cannot be read: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path}: not valid TOML: {error}") from None
+    _check_schema(path, value)
+    try:
+        return Config.model_validate(value)
+    except ValidationError as error:
+        raise UsageError("\n".join(_explained(path, error, value))) from None
+
+
+def check_timing(timing: Timing) -> Timing:
+    """Raises UsageError where two settings contradict each other."""
+    if timing.max_rounds < timing.min_rounds:
+        raise UsageError(
+            f"max_rounds={timing.max_rounds} is below min_rounds={timing.min_rounds}:"
+            " raise it or lower the other"
+        )
+    if timing.max_warmup_seconds < timing.warmup_seconds:
+        raise UsageError(
+            f"max_warmup_seconds={timing.max_warmup_seconds:g} is below warmup_seconds="
+            f"{timing.warmup_seconds:g}: raise it or lower the other"
+        )
+    return timing
+
+
+def _check_schema(path: Path, value: dict[str, Any]) -> None:
+    schema = value.get("schema")
+    if isinstance(schema, int) and not isinstance(schema, bool) and schema > SCHEMA:
+        raise UsageError(f"{path}: schema {schema} is newer than this version reads ({SCHEMA}): update it")
+
+
+def _explained(path: Path, error: ValidationError, value: object) -> Iterator[str]:
+    for problem in error.errors():
+        where = tuple(part for part in problem["loc"] if part not in _TYPE_NAMES)
+        dotted = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in where).lstrip(".")
+        if problem["type"] == "extra_forbidden":
+            yield f"{path}: unknown key '{dotted}': {suggest(str(where[-1]), _known_keys(where[:-1]))}"
+        elif problem["type"] == "missing":
+            yield f"{path}: '{dotted}' is missing"
+        else:
+            message = problem["msg"].removeprefix("Value error, ")
+            given = "" if isinstance(problem["input"], dict) else f" = {problem['input']!r}"
+            yield f"{path}: {dotted}{given}: {message[0].lower()}{message[1:]}"
+
+
+def _known_keys(where: tuple[int | str, ...]) -> list[str]:
+    """The keys of the table at a place in the file."""
+    table: Any = Config
+    for part in where:
+        if isinstance(part, int) or not (isinstance(table, type) and issubclass(table, BaseModel)):
+            continue
+        found = next((f for n, f in table.model_fields.items() if part in (n, f.alias)), None)
+        if found is not None:
+            table = _table_in(found.annotation) or table
+        elif table is Config:
+            table = Suite
+    if where[:1] == ("suites",) and len(where) == 2:
+        table = Suite
+    return [field.alias or name for name, field in table.model_fields.items()]
+
+
+def _table_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(filter(None, map(_table_in, get_args(annotation))), None)
+
+
+def timing_dict(timing: Timing) -> dict[str, Any]:
+    return asdict(timing)
+
+
+TIMING_KEYS = tuple(field.name for field in fields(Timing))

@@ -1,0 +1,166 @@
+"""`python bench.py convert MODEL --to onnx -o DIR`: one file with its parity ledger beside it."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from commands import OK, SOME_FAILED, UsageError, options
+from models.spec import PRECISIONS, ModelSpec, Option
+from models.tables import suggest
+
+if TYPE_CHECKING:
+    from converters.artifact import Artifact, ConversionRequest
+
+TARGETS = {"onnx": "onnx", "exported-program": "exported_program"}
+HINTS = {"openvino": "OpenVINO reads the ONNX file as it is: use --to onnx"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="such as nextvit_small, block/ncb or timm/resnet50")
+    parser.add_argument("--to", required=True, metavar="TARGET", help=", ".join(TARGETS))
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder to write to")
+    parser.add_argument("--resolution", metavar="SIDE", help="image side, or a block's shape (14x14x384)")
+    parser.add_argument("--batch-size", metavar="N", default="1")
+    parser.add_argument("--precision", default="fp32", metavar="NAME", help=", ".join(PRECISIONS))
+    parser.add_argument("--checkpoint", type=Path, metavar="FILE", help=".safetensors, .pth or .pt")
+    parser.add_argument("--unfused", action="store_true", help="leave BatchNorms and branches as they are")
+    options.add_list(parser, "--option", "KEY=VALUE", "the builder's own options, such as num_classes=100")
+    options.add_config(parser)
+    options.add_json(parser)
+
+
+def execute(args: argparse.Namespace) -> int:
+    from converters import check, convert
+    from converters.artifact import ConversionError
+    from converters.cache import ArtifactCache, CacheError
+
+    config, base = options.load_config(args)
+    request = _request(args)
+    try:
+        check(request)
+        artifact = convert(request, ArtifactCache(base / config.paths.artifacts))
+        written = _copy(artifact, args.output)
+    except ConversionError as error:
+        return _failed(error)
+    except (CacheError, OSError) as error:
+        raise UsageError(str(error)) from None
+    _print(artifact, written, as_json=args.json)
+    return OK
+
+
+def _request(args: argparse.Namespace) -> ConversionRequest:
+    from converters.artifact import ConversionRequest
+
+    if args.to not in TARGETS:
+        raise UsageError(f"unknown target '{args.to}': {HINTS.get(args.to) or suggest(args.to, TARGETS)}")
+    if args.precision not in PRECISIONS:
+        raise UsageError(f"unknown precision '{args.precision}': {suggest(args.precision, PRECISIONS)}")
+    return ConversionRequest(
+        _spec(args),
+        TARGETS[args.to],
+        batch_size=options.positive("--batch-size")(args.batch_size),
+        precision=args.precision,
+        fused=not args.unfused,
+        checkpoint=args.checkpoint,
+    )
+
+
+def _spec(args: argparse.Namespace) -> ModelSpec:
+    from commands.config import SHAPE
+    from models.errors import ModelError
+    from models.info import INFO, check
+
+    chosen = dict(_option(text) for text in args.option)
+    given = args.resolution or str(INFO[args.model].resolution if args.model in INFO else 224)
+    if SHAPE.fullmatch(given):
+        side, _, channels = given.split("x")
+        chosen.setdefault("in_channels", int(channels))
+    else:
+        side = given
+    spec = ModelSpec(
+        args.model,
+        options.positive("--resolution")(side),
+        tuple(sorted(chosen.items())),
+        _weights(args.checkpoint),
+    )
+    try:
+        check(spec)
+    except (ModelError, ValueError) as error:
+        raise UsageError(str(error)) from None
+    return spec
+
+
+def _option(text: str) -> tuple[str, Option]:
+    name, equals, value = text.partition("=")
+    if not equals or not name or not value:
+        raise UsageError(f"--option: '{text}' is not written like KEY=VALUE")
+    if value in ("true", "false"):
+        return name, value == "true"
+    for kind in (int, float):
+        try:
+            return name, kind(value)
+        except ValueError:
+            continue
+    return name, value
+
+
+def _weights(checkpoint: Path | None) -> str:
+    if checkpoint is None:
+        return "random:0"
+    try:
+        with checkpoint.open("rb") as file:
+            return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+    except OSError as error:
+        raise UsageError(f"checkpoint {checkpoint}: cannot be read: {error.strerror}") from None
+
+
+def _copy(artifact: Artifact, folder: Path) -> Path:
+    """The file under a name that says what it is, and its facts as JSON beside it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model = artifact.model.name.replace("/", "-")
+    stem = f"{model}-{artifact.model.shape_label}-{artifact.precision}{'' if artifact.fused else '-unfused'}"
+    if artifact.batch_size != 1:
+        stem += f"-batch{artifact.batch_size}"
+    written = folder / f"{stem}{artifact.path.suffix}"
+    shutil.copyfile(artifact.path, written)
+    facts: dict[str, Any] = artifact.to_dict()
+    facts |= {"path": written.name, "tensors": str(artifact.tensors.name)}
+    (folder / f"{stem}.json").write_text(json.dumps(facts, indent=1, sort_keys=True))
+    return written
+
+
+def _failed(error: Any) -> int:
+    failure = error.failure
+    where = "".join(
+        f"\n  {name}: {value}"
+        for name, value in (
+            ("operator", failure.operator),
+            ("module", failure.module),
+            ("source", failure.source_line),
+            ("advice", failure.advice),
+        )
+        if value
+    )
+    if failure.kind == "bad_input":
+        raise UsageError(f"{failure.message}{where}")
+    print(f"error: {failure.step}: {failure.message}{where}", file=sys.stderr)
+    return SOME_FAILED
+
+
+def _print(artifact: Artifact, written: Path, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"schema": 1, **artifact.to_dict(), "path": str(written)}))
+        return
+    for step in artifact.steps:
+        parity = step.parity
+        measured = f"max relative error {parity.max_relative:.1e}" if parity else "not compared"
+        print(f"{step.name:<12} {measured:<32} {step.tool}")
+    folded = ", ".join(f"{count} {name}" for name, count in artifact.folded.items()) or "nothing"
+    print(f"folded: {folded}; BatchNorms left: {artifact.batchnorms_left}")
+    print(f"{written} ({artifact.size_bytes / 1e6:.1f} MB, {sum(artifact.op_counts.values())} operators)")

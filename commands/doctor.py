@@ -1,0 +1,102 @@
+"""`python bench.py doctor`: what this machine can build and time, and the fix for what it cannot."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from commands import OK, SOME_FAILED, options
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line: `state` is `ok`, `note` (numbers may suffer) or `missing` (cannot be done here)."""
+
+    area: str
+    state: str
+    message: str
+    fix: str = ""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    options.add_config(parser)
+    options.add_store(parser)
+    options.add_json(parser)
+
+
+def execute(args: argparse.Namespace) -> int:
+    """0 where the default backend works here, 1 where it does not."""
+    findings = [*_backends(), *_quietness(), *_places(args)]
+    if args.json:
+        print(json.dumps({"schema": 1, "findings": [asdict(finding) for finding in findings]}))
+    else:
+        _print(findings)
+    broken = any(f.state == "missing" and f.area in ("backend onnxruntime", "store") for f in findings)
+    return SOME_FAILED if broken else OK
+
+
+def _print(findings: list[Finding]) -> None:
+    width = max(len(finding.area) for finding in findings)
+    for finding in findings:
+        print(f"{finding.state:<8} {finding.area:<{width}}  {finding.message}")
+        if finding.fix:
+            print(f"{'':<8} {'':<{width}}  fix: {finding.fix}")
+
+
+def _backends() -> Iterator[Finding]:
+    from runners import availability, backend_info, backend_names
+
+    for name in backend_names():
+        if not backend_info(name).real:
+            continue
+        for device in backend_info(name).devices:
+            area = f"backend {name}" if device == "cpu" else f"backend {name} on {device}"
+            reason, _, fix = (availability(name, device) or "").partition("; ")
+            if reason:
+                yield Finding(area, "missing", reason, fix)
+            else:
+                yield Finding(area, "ok", f"{backend_info(name).description}: can be timed here")
+
+
+def _quietness() -> Iterator[Finding]:
+    """What makes latencies noisy on this machine."""
+    from runners.environment import describe_cpu
+
+    cpu = describe_cpu()
+    yield Finding("cpu", "ok", f"{cpu['model']}, {cpu['logical_cores']} logical cores")
+    governor = cpu.get("governor")
+    if governor and governor != "performance":
+        fix = "sudo cpupower frequency-set -g performance"
+        yield Finding("governor", "note", f"'{governor}' changes the clock while measuring", fix)
+    elif not governor:
+        yield Finding("governor", "note", "the clock's governor cannot be read here (often so in a VM)")
+    if cpu.get("smt_active"):
+        fix = "echo off | sudo tee /sys/devices/system/cpu/smt/control"
+        yield Finding("SMT", "note", "two threads share a core, and so their caches and units", fix)
+    cores, load = os.cpu_count() or 1, os.getloadavg()[0]
+    if load > 0.3 * cores:
+        yield Finding(
+            "load", "note", f"load average is {load:.2f} on {cores} cores", "stop what else is running"
+        )
+    else:
+        yield Finding("load", "ok", f"load average is {load:.2f} on {cores} cores")
+
+
+def _places(args: argparse.Namespace) -> Iterator[Finding]:
+    config, base = options.load_config(args)
+    store = options.store_path(args, config, base)
+    for area, folder in (("store", store.parent), ("artifacts", base / config.paths.artifacts)):
+        existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        if os.access(existing, os.W_OK | os.X_OK):
+            yield Finding(area, "ok", f"{_free_gib(existing):.1f} GiB free for {folder}")
+        else:
+            yield Finding(area, "missing", f"{existing} is not writable", "name another folder in bench.toml")
+
+
+def _free_gib(path: Path) -> float:
+    usage = os.statvfs(path)
+    return usage.f_bavail * usage.f_frsize / 2**30

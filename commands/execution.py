@@ -1,0 +1,221 @@
+"""One invocation's work on one run: convert, measure in interleaved rounds, store each, report at the end."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+
+from commands import INTERRUPTED, NOT_TIMED, OK, SOME_FAILED, artifacts, options
+from commands.plan import Plan
+from converters.artifact import Artifact, ConversionFailure
+from reports.progress import Progress
+from reports.store import RunInfo, Store, StoredRun
+from runners import availability, environment
+from runners.measurement import Failure, Job, Phases, Round
+from runners.suite import CaseFailed, CaseFinished, Event, RoundFinished, RoundStarted, measure
+
+
+@dataclass
+class Execution:
+    """One invocation's work on one stored run."""
+
+    plan: Plan
+    store: Store
+    cache_root: Path
+    args: argparse.Namespace
+    began_ns: int
+    info: RunInfo | None = None
+    outcomes: dict[str, Artifact | ConversionFailure] = field(default_factory=dict)
+    conversion_ns: int = 0
+    measuring_ns: int = 0
+    phases: list[Phases] = field(default_factory=list)
+    started_at_ns: int = field(default_factory=time.time_ns)
+
+    def go(self, report: Path) -> int:
+        progress = Progress(Console(stderr=True))
+        try:
+            with progress:
+                self._convert(progress)
+                self.info = self._begin(progress)
+                self._measure(self.info, progress)
+        except KeyboardInterrupt:
+            return self._interrupted()
+        self.store.finish_run(self.info.run_id)
+        self._close_session(self.info)
+        return self._report(self.info, report)
+
+    def _convert(self, progress: Progress) -> None:
+        begin_ns = time.perf_counter_ns()
+        requests = self.plan.requests()
+        outcomes = artifacts.collect(requests, self.cache_root, progress)
+        self.outcomes = {case_id: outcomes[request] for case_id, request in requests.items()}
+        self.conversion_ns = time.perf_counter_ns() - begin_ns
+
+    def _begin(self, progress: Progress) -> RunInfo:
+        """The newest run of the same plan and the same files, unless a fresh one is asked for."""
+        machine = environment.describe_machine()
+        plan_digest = self.plan.digest(machine["fingerprint"], machine["packages"])
+        found = None if self.args.fresh else self.store.find_run(plan_digest)
+        if found is not None and self._same_files(found):
+            if found.finished_at_ns is None:
+                progress.note(f"resuming run {found.run_id}")
+            return found
+        return self.store.begin_run(
+            suite=self.plan.suite,
+            plan_digest=plan_digest,
+            seed=self.plan.timing.seed,
+            command=self.args.command_line,
+            config={"timing": asdict(self.plan.timing)},
+            environment=machine,
+            cases=self.plan.cases,
+        )
+
+    def _same_files(self, info: RunInfo) -> bool:
+        """Were the stored rounds taken from the very files that are here now?"""
+        for result in self.store.load_run(info.run_id).results:
+            outcome = self.outcomes.get(result.case.id)
+            if result.artifact and isinstance(outcome, Artifact) and result.artifact.sha256 != outcome.sha256:
+                return False
+        return True
+
+    def _measure(self, info: RunInfo, progress: Progress) -> None:
+        from reports.statistics import converged
+
+        stored = self.store.load_run(info.run_id)
+        jobs = self._unmeasured(self._jobs(info), stored)
+        if not jobs:
+            return
+        if info.finished_at_ns is not None:
+            self.store.reopen_run(info.run_id)
+        done = {result.case.id: result.rounds for result in stored.results if result.case.id in jobs}
+        target = self.plan.timing.target
+        begin_ns = time.perf_counter_ns()
+        try:
+            measure(
+                jobs,
+                self.plan.timing,
+                converged=lambda rounds: converged(rounds, target),
+                commit=lambda case_id, outcome: self._commit(info, case_id, outcome),
+                done=done,
+                observe=_Observer(self.plan, progress, done),
+            )
+        finally:
+            self.measuring_ns = time.perf_counter_ns() - begin_ns
+
+    def _unmeasured(self, jobs: Mapping[str, Job], stored: StoredRun) -> dict[str, Job]:
+        """Of a finished run, what failed; the rest is measured again only with --fresh."""
+        if stored.info.finished_at_ns is None:
+            return dict(jobs)
+        kept = {r.case.id for r in stored.results if r.rounds and not r.failure}
+        if kept:
+            when = time.strftime("%Y-%m-%d %H:%M", time.localtime(stored.info.started_at_ns / 1e9))
+            print(
+                f"run {stored.info.run_id} of {when} holds {len(kept)} of {len(stored.results)} cases:"
+                " shown from the store; --fresh measures them again",
+                file=sys.stderr,
+            )
+        return {case_id: job for case_id, job in jobs.items() if case_id not in kept}
+
+    def _jobs(self, info: RunInfo) -> dict[str, Job]:
+        """A job for every case that has a file and a device here; the others are recorded as failed."""
+        jobs = artifacts.simulated_jobs(self.plan, self.cache_root)
+        for case in self.plan.cases:
+            outcome = self.outcomes.get(case.id)
+            if isinstance(outcome, ConversionFailure):
+                self._commit(info, case.id, artifacts.as_failure(outcome))
+            elif outcome is not None and (reason := availability(case.backend, case.device)):
+                missing = Failure("unavailable", reason, "Run this suite where the device is.", built=True)
+                self._commit(info, case.id, missing)
+            elif outcome is not None:
+                jobs[case.id] = artifacts.job(case, outcome, self.plan.timing)
+        return {case.id: jobs[case.id] for case in self.plan.cases if case.id in jobs}
+
+    def _commit(self, info: RunInfo, case_id: str, outcome: Round | Failure) -> None:
+        found = self.outcomes.get(case_id)
+        artifact = found if isinstance(found, Artifact) else None
+        self.store.append(info.run_id, case_id, outcome, artifact=artifact)
+        if isinstance(outcome, Round):
+            self.phases.append(outcome.phases)
+
+    def _interrupted(self) -> int:
+        if self.info is None:
+            print("interrupted while converting: what is converted is kept", file=sys.stderr)
+            return INTERRUPTED
+        self._close_session(self.info)
+        stored = sum(len(result.rounds) for result in self.store.load_run(self.info.run_id).results)
+        print(
+            f"interrupted: {stored} rounds are stored; the same command goes on from there", file=sys.stderr
+        )
+        return INTERRUPTED
+
+    def _close_session(self, info: RunInfo) -> None:
+        """Where this invocation's wall time went, the report that follows left out."""
+        parts = {name: sum(getattr(phases, name) for phases in self.phases) for name in Phases.__slots__}
+        parts["parent_ns"] = self.measuring_ns - parts.pop("process_ns")
+        parts["conversion_ns"] = self.conversion_ns
+        wall_ns = time.perf_counter_ns() - self.began_ns
+        self.store.add_session(info.run_id, self.started_at_ns, wall_ns, parts)
+
+    def _report(self, info: RunInfo, path: Path) -> int:
+        from reports.html import write_report
+
+        stored = self.store.load_run(info.run_id)
+        write_report(stored, path)
+        if self.args.json:
+            from reports.export import to_json
+
+            print(json.dumps({**to_json(stored, samples=False), "report": str(path)}))
+        else:
+            from reports.terminal import print_table
+
+            print_table(stored, Console())
+            print(f"\nReport: {options.shown(path)}")
+        return exit_code(stored)
+
+
+class _Observer:
+    """Turns the events of a suite into progress; called between processes only."""
+
+    def __init__(self, plan: Plan, progress: Progress, done: Mapping[str, Sequence[Round]]) -> None:
+        self._progress = progress
+        self._labels = {case.id: case.label for case in plan.cases}
+        self._least = plan.timing.min_rounds
+        self._taken = {case_id: len(rounds) for case_id, rounds in done.items()}
+        self._open = set(done)
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, RoundFinished):
+            self._taken[event.case_id] += 1
+        elif isinstance(event, CaseFinished):
+            self._open.discard(event.case_id)
+        elif isinstance(event, CaseFailed):
+            self._progress.note(f"{self._labels[event.case_id]}: {event.failure.message}")
+        elif isinstance(event, RoundStarted):
+            self._progress.round(
+                sum(self._taken.values()),
+                self._planned(),
+                self._labels[event.case_id],
+                event.round_index,
+                event.eta_ns,
+            )
+
+    def _planned(self) -> int:
+        """Rounds that are surely wanted: an open case needs one more at least."""
+        return sum(
+            max(taken + 1, self._least) if case_id in self._open else taken
+            for case_id, taken in self._taken.items()
+        )
+
+
+def exit_code(stored: StoredRun) -> int:
+    failures = [result.failure for result in stored.results if result.failure]
+    if any(not failure.built for failure in failures):
+        return SOME_FAILED
+    return NOT_TIMED if failures else OK

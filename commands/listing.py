@@ -1,0 +1,114 @@
+"""`python bench.py list`: models, blocks, suites, backends and devices, without loading a runtime."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from typing import Any
+
+from commands import OK, options
+
+Rows = list[dict[str, Any]]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", nargs="?", choices=tuple(LISTS), help="default: everything")
+    parser.add_argument("--timm", action="store_true", help="timm's models too")
+    options.add_config(parser)
+    options.add_json(parser)
+
+
+def execute(args: argparse.Namespace) -> int:
+    chosen = [args.what] if args.what else list(LISTS)
+    found = {name: LISTS[name](args) for name in chosen}
+    if args.json:
+        print(json.dumps({"schema": 1, **found}))
+        return OK
+    for number, (name, rows) in enumerate(found.items()):
+        print(f"{chr(10) if number else ''}{name}")
+        _print_rows(rows)
+    if not args.timm and "models" in found:
+        print("\nEvery timm model is there too, as timm/NAME: list models --timm shows them.")
+    return OK
+
+
+def _networks(args: argparse.Namespace) -> Rows:
+    from models import MODELS
+    from models.info import INFO
+    from models.tables import names
+    from models.timm_names import timm_names
+
+    ours = [name for name in names(MODELS, "models") if not name.startswith("block/")]
+    rows = [
+        {
+            "name": name,
+            "description": INFO[name].description if name in INFO else "from another package",
+            "params_m": INFO[name].params_m if name in INFO else None,
+            "gmacs": INFO[name].gmacs if name in INFO else None,
+            "resolution": INFO[name].resolution if name in INFO else None,
+        }
+        for name in ours
+    ]
+    return rows + ([{"name": f"timm/{name}"} for name in timm_names()] if args.timm else [])
+
+
+def _blocks(args: argparse.Namespace) -> Rows:
+    from models import MODELS
+    from models.info import INFO
+
+    return [
+        {"name": name, "description": INFO[name].description, "paper": INFO[name].paper}
+        for name in MODELS
+        if name.startswith("block/")
+    ]
+
+
+def _suites(args: argparse.Namespace) -> Rows:
+    config, _ = options.load_config(args)
+    return [{"name": name, "description": suite.description} for name, suite in config.suites.items()]
+
+
+def _backends(args: argparse.Namespace) -> Rows:
+    from runners import availability, backend_info, backend_names
+
+    return [
+        {
+            "name": name,
+            "description": backend_info(name).description,
+            "here": availability(name) or "yes",
+        }
+        for name in backend_names()
+    ]
+
+
+def _devices(args: argparse.Namespace) -> Rows:
+    from runners.environment import describe_cpu, describe_gpus
+
+    cpu = describe_cpu()
+    rows: Rows = [{"name": "cpu", "description": f"{cpu['model']}, {cpu['logical_cores']} logical cores"}]
+    gpus = [{"name": f"cuda:{n}", "description": gpu["name"]} for n, gpu in enumerate(describe_gpus())]
+    return rows + gpus
+
+
+LISTS: dict[str, Callable[[argparse.Namespace], Rows]] = {
+    "models": _networks,
+    "blocks": _blocks,
+    "suites": _suites,
+    "backends": _backends,
+    "devices": _devices,
+}
+
+
+def _print_rows(rows: Rows) -> None:
+    width = max((len(row["name"]) for row in rows), default=0)
+    for row in rows:
+        facts = [_fact(key, value) for key, value in row.items() if key != "name" and value is not None]
+        print(f"  {row['name']:<{width}}  {', '.join(filter(None, facts))}".rstrip())
+
+
+def _fact(key: str, value: object) -> str:
+    units = {"params_m": "{} M parameters", "gmacs": "{} GMACs", "resolution": "at {0}x{0}"}
+    if key == "here":
+        return "" if value == "yes" else f"not here: {value}"
+    return units.get(key, "{}").format(value)

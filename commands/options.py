@@ -1,0 +1,93 @@
+"""Options that several verbs share, and how their values are read."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from commands import UsageError
+
+if TYPE_CHECKING:
+    from commands.config import Config
+
+Options = argparse.ArgumentParser | argparse._ArgumentGroup
+CONFIG = Path(__file__).resolve().parent.parent / "bench.toml"
+
+
+def add_config(parser: Options) -> None:
+    parser.add_argument("--config", type=Path, default=CONFIG, metavar="FILE", help="default: bench.toml")
+
+
+def add_store(parser: Options) -> None:
+    parser.add_argument("--store", type=Path, metavar="FILE", help="result store (default: bench.toml's)")
+
+
+def add_json(parser: Options) -> None:
+    parser.add_argument("--json", action="store_true", help="one JSON document on stdout and nothing else")
+
+
+def add_list(parser: Options, name: str, metavar: str, description: str) -> None:
+    """An option whose values are separated by commas or given by repeating it."""
+    parser.add_argument(name, action="append", default=[], metavar=metavar, help=description)
+
+
+def values(given: Sequence[str], option: str) -> tuple[str, ...]:
+    """The values of a list option, in order, without repetition. Raises UsageError for an empty one."""
+    parts = [part.strip() for text in given for part in text.split(",")]
+    if not all(parts):
+        raise UsageError(f"{option}: an empty value in '{','.join(given)}'")
+    return tuple(dict.fromkeys(parts))
+
+
+def integers(given: Sequence[str], option: str) -> tuple[int, ...]:
+    """Like `values`, for whole numbers of at least 1."""
+    return tuple(positive(option)(part) for part in values(given, option))
+
+
+def positive(option: str) -> Callable[[str], int]:
+    """A reader of whole numbers of at least 1. Raises UsageError."""
+
+    def read(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and 0 < int(text) < 10**6):
+            raise UsageError(f"{option}: '{text}' is not a whole number of at least 1")
+        return int(text)
+
+    return read
+
+
+def seconds(option: str) -> Callable[[str], float]:
+    """A reader of a duration in seconds. Raises UsageError."""
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if not 0 < value <= 7 * 24 * 3600:
+            raise UsageError(f"{option}: '{text}' is not a number of seconds above 0")
+        return value
+
+    return read
+
+
+def load_config(args: argparse.Namespace) -> tuple[Config, Path]:
+    """The checked configuration and the folder that its paths are relative to."""
+    from commands.config import load
+
+    path: Path = args.config
+    return load(path), path.resolve().parent
+
+
+def store_path(args: argparse.Namespace, config: Config, base: Path) -> Path:
+    chosen: Path | None = args.store
+    return chosen if chosen is not None else base / config.paths.store
+
+
+def shown(path: Path) -> str:
+    """Relative where that is shorter, as in `results/blocks.html`."""
+    try:
+        return str(path.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path.resolve())

@@ -1,0 +1,65 @@
+"""`python bench.py report`: the report of a stored run again, or the list of stored runs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from commands import OK, options, stored
+
+if TYPE_CHECKING:
+    from reports.store import RunInfo
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    stored.add_run(parser)
+    parser.add_argument("--list", action="store_true", help="list the stored runs")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: results/SUITE.html")
+    options.add_json(parser)
+
+
+def execute(args: argparse.Namespace) -> int:
+    with stored.opened(args) as store:
+        if args.list:
+            _list(store.runs(), as_json=args.json)
+            return OK
+        run = stored.chosen(store, args)
+        config, base = options.load_config(args)
+        path = args.output or base / config.paths.reports / f"{run.info.suite}.html"
+        from reports.html import write_report
+
+        write_report(run, path)
+        if args.json:
+            print(json.dumps({"schema": 1, "run_id": run.info.run_id, "report": str(path)}))
+            return OK
+        from rich.console import Console
+
+        from reports.terminal import print_table
+
+        print_table(run, Console())
+        print(f"\nReport: {options.shown(path)}")
+    return OK
+
+
+def _list(runs: list[RunInfo], *, as_json: bool) -> None:
+    if as_json:
+        rows = [
+            {
+                "run_id": run.run_id,
+                "suite": run.suite,
+                "started_at_ns": run.started_at_ns,
+                "finished_at_ns": run.finished_at_ns,
+                "cases": len(run.case_ids),
+                "command": run.command,
+            }
+            for run in runs
+        ]
+        print(json.dumps({"schema": 1, "runs": rows}))
+        return
+    for run in runs:
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.started_at_ns / 1e9))
+        state = "" if run.finished_at_ns else ", not finished"
+        print(f"{run.run_id:>4}  {when}  {run.suite:<12} {len(run.case_ids)} cases{state}")

@@ -1,0 +1,158 @@
+"""`python bench.py --suite NAME`: the options of a run, what they override, and the plan on its own."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from commands import OK, SOME_FAILED, UsageError, options
+
+if TYPE_CHECKING:
+    from commands.plan import Overrides, Plan
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--suite", metavar="NAME", help="which suite of bench.toml to run")
+    matrix = parser.add_argument_group("narrow or replace what the suite says (a,b or repeated)")
+    options.add_list(matrix, "--model", "NAME", "models or blocks, such as block/ncb or timm/resnet50")
+    options.add_list(matrix, "--resolution", "SIDE", "image side, or a block's shape such as 14x14x384")
+    options.add_list(matrix, "--backend", "NAME", "runtimes: see `list backends`")
+    options.add_list(matrix, "--device", "NAME", "cpu, cuda, cuda:1")
+    options.add_list(matrix, "--batch-size", "N", "images per inference")
+    options.add_list(matrix, "--precision", "NAME", "fp32, fp16, bf16, int8")
+    options.add_list(matrix, "--threads", "N", "threads of the runtime")
+    how = parser.add_argument_group("how long to measure")
+    how.add_argument("--rounds", metavar="N", help="exactly so many fresh processes per case")
+    how.add_argument("--max-seconds", metavar="S", help="budget for measuring the suite")
+    how.add_argument("--seed", metavar="N", help="seed of the order of rounds")
+    how.add_argument("--fresh", action="store_true", help="measure again, whatever is stored")
+    how.add_argument("--dry-run", action="store_true", help="check everything and show the plan")
+    out = parser.add_argument_group("where things go")
+    options.add_config(out)
+    options.add_store(out)
+    out.add_argument("--report", type=Path, metavar="FILE", help="HTML report (default: results/SUITE.html)")
+    options.add_json(out)
+
+
+def execute(args: argparse.Namespace) -> int:
+    began_ns = time.perf_counter_ns()
+    from commands.plan import make
+
+    config, base = options.load_config(args)
+    if not args.suite:
+        raise UsageError(f"--suite NAME is missing: {args.config} has {', '.join(sorted(config.suites))}")
+    plan = make(config, args.suite, _overrides(args), _timing_overrides(args))
+    cache_root = base / config.paths.artifacts
+    if args.dry_run:
+        return _show_plan(plan, cache_root, as_json=args.json)
+    report = args.report or base / config.paths.reports / f"{args.suite}.html"
+    store = options.store_path(args, config, base)
+    return _run(args, plan, cache_root, report=report, store=store, began_ns=began_ns)
+
+
+def _run(
+    args: argparse.Namespace, plan: Plan, cache_root: Path, *, report: Path, store: Path, began_ns: int
+) -> int:
+    from commands.execution import Execution
+    from converters.cache import CacheError
+    from reports.files import OutputError
+    from reports.store import Store, StoreError
+    from runners.suite import DeviceBusyError
+
+    try:
+        _check_writable(report)
+        with Store(store) as opened:
+            return Execution(plan, opened, cache_root, args, began_ns).go(report)
+    except (StoreError, CacheError, OutputError) as error:
+        raise UsageError(str(error)) from None
+    except DeviceBusyError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return SOME_FAILED
+
+
+def _overrides(args: argparse.Namespace) -> Overrides:
+    from commands.plan import Overrides
+
+    return Overrides(
+        models=options.values(args.model, "--model"),
+        resolutions=options.values(args.resolution, "--resolution"),
+        backends=options.values(args.backend, "--backend"),
+        devices=options.values(args.device, "--device"),
+        batch_sizes=options.integers(args.batch_size, "--batch-size"),
+        precisions=options.values(args.precision, "--precision"),
+        threads=options.integers(args.threads, "--threads"),
+    )
+
+
+def _timing_overrides(args: argparse.Namespace) -> dict[str, Any]:
+    given: dict[str, Any] = {}
+    if args.rounds is not None:
+        rounds = options.positive("--rounds")(args.rounds)
+        if rounds < 2:
+            raise UsageError("--rounds: at least 2, since an interval across rounds needs two")
+        given |= {"min_rounds": rounds, "max_rounds": rounds}
+    if args.max_seconds is not None:
+        given["max_seconds"] = options.seconds("--max-seconds")(args.max_seconds)
+    if args.seed is not None:
+        if not (args.seed.isascii() and args.seed.isdigit() and int(args.seed) < 2**63):
+            raise UsageError(f"--seed: '{args.seed}' is not a whole number of at least 0")
+        given["seed"] = int(args.seed)
+    return given
+
+
+def _check_writable(report: Path) -> None:
+    """A report that cannot be written is better known before an hour of measuring than after it."""
+    from reports.files import OutputError
+
+    try:
+        report.parent.mkdir(parents=True, exist_ok=True)
+        if report.is_dir():
+            raise OutputError(f"report {report}: is a folder; name a file")
+        probe = report.with_name(f".{report.name}.probe")
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise OutputError(
+            f"report {report}: cannot be written: {error.strerror}; name another with --report"
+        ) from None
+
+
+def _show_plan(plan: Plan, cache_root: Path, *, as_json: bool) -> int:
+    from dataclasses import asdict
+
+    from converters.cache import ArtifactCache
+    from converters.keys import cache_key
+    from runners import availability
+
+    present = set(ArtifactCache(cache_root).keys())
+    keys = {case_id: cache_key(request) for case_id, request in plan.requests().items()}
+    states = {case.id: keys[case.id] in present if case.id in keys else None for case in plan.cases}
+    here = {case.id: availability(case.backend, case.device) is None for case in plan.cases}
+    if as_json:
+        rows = [
+            {
+                "id": c.id,
+                "label": c.label,
+                "case": c.to_dict(),
+                "converted": states[c.id],
+                "runs_here": here[c.id],
+            }
+            for c in plan.cases
+        ]
+        print(json.dumps({"schema": 1, "suite": plan.suite, "timing": asdict(plan.timing), "cases": rows}))
+        return OK
+    words = {True: "converted", False: "to convert", None: "no file"}
+    for case in plan.cases:
+        where = "" if here[case.id] else ", cannot be timed here"
+        print(f"{case.label:<60} {words[states[case.id]]}{where}")
+    timing, cases = plan.timing, len(plan.cases)
+    least = cases * timing.min_rounds * (timing.round_seconds + timing.warmup_seconds)
+    print(
+        f"\n{cases} cases, {timing.min_rounds} to {timing.max_rounds} rounds each: measuring takes"
+        f" at least {least:.0f} s, at most {timing.max_seconds:.0f} s"
+    )
+    return OK
