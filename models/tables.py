@@ -45,7 +45,7 @@ def lookup(table: Mapping[str, str], group: str, name: str) -> Any:
     for point in _entry_points(group):
         if point.name == name:
             return point.load()
-    kind = group.removesuffix("s")
+    kind = {"runners": "backend", "drivers": "device driver"}.get(group, group.removesuffix("s"))
     raise UnknownNameError(f"unknown {kind} '{name}': {suggest(name, names(table, group))}")
 
 

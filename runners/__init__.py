@@ -1,0 +1,110 @@
+"""Runtimes that are timed: one file each, one timing loop, one fresh process per round.
+
+Importing this package imports no runtime: planning, `list` and `doctor` read the literal tables below.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+RUNNERS: dict[str, str] = {
+    "torch": "runners.torch_eager:TorchEagerRunner",
+    "torch-compile": "runners.torch_compiled:TorchCompiledRunner",
+    "onnxruntime": "runners.ort_session:OrtSessionRunner",
+    "openvino": "runners.openvino_request:OpenVinoRunner",
+    "simulated": "runners.simulated:SimulatedRunner",
+    "null": "runners.null:NullRunner",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class BackendInfo:
+    """What planning must know about a backend without importing it.
+
+    `artifact_kind` is the file it loads (`onnx`, `exported_program`, `simulation`, `none`); `package` the
+    importable package, empty where none is needed; `extra` the project's extra that installs it; `devices`
+    the kinds without an index; `real` is false where no network runs.
+    """
+
+    name: str
+    artifact_kind: str
+    package: str
+    description: str
+    devices: tuple[str, ...] = ("cpu",)
+    precisions: tuple[str, ...] = ("fp32",)
+    extra: str = ""
+    real: bool = True
+
+
+BACKENDS: dict[str, BackendInfo] = {
+    "torch": BackendInfo(
+        "torch",
+        "exported_program",
+        "torch",
+        "PyTorch, the exported program's graph run eagerly",
+        ("cpu", "cuda"),
+    ),
+    "torch-compile": BackendInfo(
+        "torch-compile", "exported_program", "torch", "PyTorch, torch.compile with inductor", ("cpu", "cuda")
+    ),
+    "onnxruntime": BackendInfo("onnxruntime", "onnx", "onnxruntime", "ONNX Runtime session", ("cpu", "cuda")),
+    "openvino": BackendInfo(
+        "openvino", "onnx", "openvino", "OpenVINO infer request", ("cpu",), ("fp32", "bf16"), "openvino"
+    ),
+    "simulated": BackendInfo(
+        "simulated",
+        "simulation",
+        "",
+        "a described latency on its own clock, and faults; runs no network",
+        ("cpu",),
+        ("fp32", "fp16", "bf16", "int8"),
+        real=False,
+    ),
+    "null": BackendInfo(
+        "null",
+        "none",
+        "",
+        "does nothing, or sleeps a known time: the cost of the timing loop itself",
+        ("cpu",),
+        ("fp32", "fp16", "bf16", "int8"),
+        real=False,
+    ),
+}
+
+
+def backend_info(name: str) -> BackendInfo:
+    """Facts about a backend; a registered one outside this project tells its own in the attribute `info`.
+
+    Raises models.tables.UnknownNameError with the nearest known names.
+    """
+    if name in BACKENDS:
+        return BACKENDS[name]
+    from models import tables
+
+    info: BackendInfo = tables.lookup(RUNNERS, "runners", name).info
+    return info
+
+
+def backend_names() -> tuple[str, ...]:
+    """Every backend that can be asked for, this project's first."""
+    from models import tables
+
+    return tables.names(RUNNERS, "runners")
+
+
+def parse_device(device: str) -> tuple[str, int]:
+    """`cpu` -> (`cpu`, 0), `cuda:1` -> (`cuda`, 1); ValueError says what a device is written like."""
+    kind, colon, index = device.partition(":")
+    if not kind or (colon and not (index.isascii() and index.isdigit())):
+        raise ValueError(f"device '{device}' is not written like 'cpu', 'cuda' or 'cuda:1'")
+    return kind, int(index or 0)
+
+
+def availability(backend: str, device: str = "cpu") -> str | None:
+    """None where the backend can run on the device here, else the reason and the fix, in one sentence.
+
+    Nothing is imported but the standard library: packages are looked for, drivers probed by their files.
+    """
+    from runners import probe
+
+    return probe.reason(backend_info(backend), device)

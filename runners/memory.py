@@ -1,0 +1,64 @@
+"""How often the kernel has ended a process for want of memory, as far as this process may know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+PROC = Path("/proc")
+CGROUPS = Path("/sys/fs/cgroup")
+
+
+def oom_kills(proc: Path = PROC, cgroups: Path = CGROUPS) -> int:
+    """Kills counted by our control group and, where that tells nothing, by the machine; 0 where neither does.
+
+    Only the growth of the count between two readings means anything.
+    """
+    for file in _group_files(proc, cgroups):
+        count = _counter(file)
+        if count is not None:
+            return count
+    return _counter(proc / "vmstat") or 0
+
+
+def limit_bytes(proc: Path = PROC, cgroups: Path = CGROUPS) -> int | None:
+    """The memory limit of our control group, None where there is none."""
+    for folder in _group_folders(proc, cgroups):
+        for name in ("memory.max", "memory.limit_in_bytes"):
+            text = _read(folder / name).strip()
+            if text.isdigit() and int(text) < 1 << 60:  # version 1 writes a huge number for no limit
+                return int(text)
+    return None
+
+
+def _group_files(proc: Path, cgroups: Path) -> Iterator[Path]:
+    for folder in _group_folders(proc, cgroups):
+        yield folder / "memory.events"  # version 2
+        yield folder / "memory.oom_control"  # version 1
+
+
+def _group_folders(proc: Path, cgroups: Path) -> Iterator[Path]:
+    """Folders of our own group in either version; in a container the mount itself is the group."""
+    for line in _read(proc / "self/cgroup").splitlines():
+        number, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        below = path.lstrip("/")
+        if number == "0" and not controllers:
+            yield from (cgroups / below, cgroups / "unified" / below, cgroups)
+        elif "memory" in controllers.split(","):
+            yield from (cgroups / "memory" / below, cgroups / "memory")
+
+
+def _counter(file: Path) -> int | None:
+    for line in _read(file).splitlines():
+        name, _, value = line.partition(" ")
+        if name == "oom_kill" and value.isdigit():
+            return int(value)
+    return None
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text()
+    except OSError:
+        return ""

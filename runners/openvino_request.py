@@ -1,0 +1,133 @@
+"""OpenVINO: one compiled model, one stream, one infer request that is reused."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import openvino as ov
+
+from runners import parse_device
+from runners.measurement import Job
+from runners.runner import (
+    HOST_CLOCK,
+    Array,
+    Description,
+    RunnerError,
+    as_arrays,
+    require_precision,
+    runtime_options,
+)
+
+HINTS = {"fp32": "f32", "bf16": "bf16"}
+TYPES = {"f32": "fp32", "bf16": "bf16", "f16": "fp16"}
+
+# Empty: the runtime's own default, which is read back and recorded.
+DEFAULTS = {"ENABLE_CPU_PINNING": "", "ENABLE_HYPER_THREADING": ""}
+REPORTED = (
+    "EXECUTION_DEVICES",
+    "PERFORMANCE_HINT",
+    "EXECUTION_MODE_HINT",
+    "NUM_STREAMS",
+    "INFERENCE_NUM_THREADS",
+    "ENABLE_CPU_PINNING",
+    "ENABLE_HYPER_THREADING",
+)
+HEAVY_LAYERS = ("Convolution", "FullyConnected", "MatMul", "Deconvolution")
+
+
+class OpenVinoRunner:
+    """`infer` sets the input tensor, which shares the host array, and runs the request to its end."""
+
+    def __init__(self) -> None:
+        self.clock = HOST_CLOCK
+        self.asynchronous = False
+
+    def load(self, job: Job, inputs: Sequence[Array]) -> None:
+        self._compiled: Any = _compile(job)
+        _check_inputs(self._compiled)
+        self._precisions = _check_precision(self._compiled, job)
+        self._request: Any = self._compiled.create_infer_request()
+        self._arrays = list(inputs)  # the tensors below share this memory
+        self._tensors = [ov.Tensor(value, shared_memory=True) for value in self._arrays]
+
+    def infer(self, index: int) -> object:
+        self._request.set_input_tensor(self._tensors[index])
+        return self._request.infer(share_outputs=True)
+
+    def synchronize(self) -> None:
+        """Nothing is left to wait for: `infer` blocks."""
+
+    def outputs(self, index: int) -> list[Array]:
+        self.infer(index)
+        return as_arrays([tensor.data for tensor in self._request.output_tensors])
+
+    def describe(self) -> Description:
+        version = ov.__version__.partition("-releases")[0]
+        return Description(
+            runtime=f"openvino {version}",
+            timed="set_input_tensor and InferRequest.infer, input shared with the host, outputs not copied",
+            options={
+                **{name: str(self._compiled.get_property(name)) for name in REPORTED},
+                "INFERENCE_PRECISION_HINT": self._compiled.get_property(
+                    "INFERENCE_PRECISION_HINT"
+                ).get_type_name(),
+                "executed_precision": self._precisions,
+            },
+        )
+
+    def close(self) -> None:
+        del self._request, self._compiled
+
+
+def _compile(job: Job) -> Any:
+    """The compiled model; without a precision hint OpenVINO runs fp32 graphs in bf16 on CPUs with AMX."""
+    kind, _ = parse_device(job.device)
+    core = ov.Core()
+    if kind != "cpu" or "CPU" not in core.available_devices:
+        found = ", ".join(core.available_devices)
+        raise RunnerError(
+            "unavailable",
+            f"OpenVINO has no device '{job.device}' here (it has {found})",
+            "Ask for device 'cpu'.",
+        )
+    if job.precision not in HINTS:
+        raise RunnerError(
+            "precision_mismatch",
+            f"the OpenVINO runner cannot be told to run {job.precision}",
+            f"Ask for one of: {', '.join(HINTS)}.",
+        )
+    return core.compile_model(str(job.artifact), "CPU", _properties(job))
+
+
+def _properties(job: Job) -> dict[str, Any]:
+    return {
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": 1,
+        "INFERENCE_NUM_THREADS": job.threads,
+        "INFERENCE_PRECISION_HINT": HINTS[job.precision],
+        **{name: value for name, value in runtime_options(job, DEFAULTS).items() if value},
+    }
+
+
+def _check_inputs(compiled: Any) -> None:
+    if len(compiled.inputs) != 1:
+        names = ", ".join(port.any_name for port in compiled.inputs)
+        raise RunnerError(
+            "load", f"the graph has {len(compiled.inputs)} inputs ({names})", "Export a single-input graph."
+        )
+
+
+def _check_precision(compiled: Any, job: Job) -> str:
+    """The precisions that the executed graph's heavy layers really run in, checked against the request."""
+    hint = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+    require_precision(job, TYPES.get(hint, hint), "OpenVINO (INFERENCE_PRECISION_HINT read back)")
+    executed = sorted({precision for layer, precision in _executed_layers(compiled) if layer in HEAVY_LAYERS})
+    for precision in executed:
+        require_precision(job, TYPES.get(precision, precision), "a layer of OpenVINO's executed graph")
+    return ",".join(executed)
+
+
+def _executed_layers(compiled: Any) -> list[tuple[str, str]]:
+    infos = (node.get_rt_info() for node in compiled.get_runtime_model().get_ops())
+    return [(info["layerType"].astype(str), info["runtimePrecision"].astype(str)) for info in infos]

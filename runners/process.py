@@ -1,0 +1,250 @@
+"""The parent's side of a round: start a fresh process, sleep until it is done, say what became of it."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from runners import endings, locks, memory, wire
+from runners.measurement import Failure, Job, Round
+
+ROOT = Path(__file__).resolve().parent.parent
+COMMAND = (sys.executable, "-P", "-c", "from runners.child import main; main()")
+KEPT_OUTPUT = 16_384  # bytes of what the process printed, from its end
+LAST_READS = 64  # of 64 KiB: more than a pipe can hold
+MAX_JOB = 60_000  # bytes; what surely fits into a pipe that nobody reads yet
+GRACE_SECONDS = 2.0  # from the result to the end of the process
+
+# Nothing else of the parent's environment reaches a measuring process.
+PASSED = (
+    *("PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR", "VIRTUAL_ENV"),
+    *("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "CC", "CXX", "TORCHINDUCTOR_CACHE_DIR"),
+    *("CUDA_VISIBLE_DEVICES", "CUDA_HOME", "CUDA_PATH", "NVIDIA_VISIBLE_DEVICES"),
+)
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+
+
+def run_job(job: Job, *, command: Sequence[str] = COMMAND) -> Round | Failure:
+    """One round in a process of its own, which is gone when this returns or raises.
+
+    Blocks without polling until the result is there, the process has ended, or
+    `job.timing.deadline_seconds` have passed (waiting for the device's lock not counted).
+    """
+    kills_before = memory.oom_kills()
+    child = _Child.spawn(job, command)
+    try:
+        child.wait()
+    finally:
+        child.end()
+    outcome = _outcome(child, job, oom_kills=memory.oom_kills() - kills_before)
+    if isinstance(outcome, Round):
+        return replace(outcome, phases=replace(outcome.phases, process_ns=child.lifetime_ns))
+    detail = {"process_ns": child.lifetime_ns, **outcome.detail}
+    built = outcome.kind == "unavailable" and job.artifact.is_file()
+    return replace(outcome, round_index=job.round_index, built=built, detail=detail)
+
+
+def child_environment(threads: int) -> dict[str, str]:
+    """The constructed environment of a measuring process."""
+    passed = {name: os.environ[name] for name in PASSED if name in os.environ}
+    return {
+        **passed,
+        **{name: str(threads) for name in THREAD_VARIABLES},
+        "OMP_DYNAMIC": "FALSE",
+        "MKL_DYNAMIC": "FALSE",
+        "TORCHINDUCTOR_COMPILE_THREADS": "1",  # more would start worker processes beside the timing
+        "PYTHONHASHSEED": "0",
+        "PYTHONPATH": _python_path(),
+        "LANG": "C.UTF-8",
+    }
+
+
+def _python_path() -> str:
+    """This project's folder first, where it is not installed; site-packages may not precede the library."""
+    own = [] if ROOT.name in ("site-packages", "dist-packages") else [str(ROOT)]
+    return os.pathsep.join([*own, *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
+@dataclass
+class _Child:
+    """A running process, its three pipes, and what came out of them so far."""
+
+    process: subprocess.Popen[bytes]
+    control: int
+    results: int
+    output: int
+    spawned_ns: int
+    seconds: float
+    lock_seconds: float
+    expires: float  # on the monotonic clock, in seconds
+    decoder: wire.Decoder = field(default_factory=wire.Decoder)
+    phase: str = "start"
+    answer: wire.Message | None = None
+    malformed: str = ""
+    printed: bytes = b""
+    late: bool = False
+    lifetime_ns: int = 0
+
+    @staticmethod
+    def spawn(job: Job, command: Sequence[str]) -> _Child:
+        spawned_ns = time.perf_counter_ns()
+        frame = _job_frame(job, spawned_ns)
+        (control_read, control), (results, results_write), (output, output_write) = (
+            os.pipe() for _ in range(3)
+        )
+        try:
+            process = subprocess.Popen(
+                [*command, str(control_read), str(results_write), str(os.getpid())],
+                stdin=subprocess.DEVNULL,
+                stdout=output_write,
+                stderr=output_write,
+                pass_fds=(control_read, results_write),
+                env=child_environment(job.threads),
+                start_new_session=True,
+            )
+        except OSError:
+            _close(control, results, output)
+            raise
+        finally:
+            _close(control_read, results_write, output_write)
+        with suppress(BrokenPipeError):  # it is gone already, and its status will tell
+            wire.send(control, frame)
+        seconds = job.timing.deadline_seconds
+        lock_seconds = float(job.options.get("lock_seconds", locks.WAIT_SECONDS))
+        expires = time.monotonic() + seconds
+        return _Child(process, control, results, output, spawned_ns, seconds, lock_seconds, expires)
+
+    def wait(self) -> None:
+        """Returns when the process has ended, or answered and had time to end, or its time is over."""
+        with selectors.DefaultSelector() as selector, _exit_descriptor(self.process.pid) as exited:
+            for descriptor in (self.results, self.output):
+                os.set_blocking(descriptor, False)
+                selector.register(descriptor, selectors.EVENT_READ)
+            if exited >= 0:
+                selector.register(exited, selectors.EVENT_READ)
+            while self._listen(selector, exited):
+                pass
+
+    def _listen(self, selector: selectors.BaseSelector, exited: int) -> bool:
+        """Sleeps until something happens; false when there is nothing more to wait for."""
+        ready = {key.fd for key, _ in selector.select(max(0.0, self.expires - time.monotonic()))}
+        for descriptor in ready - {exited}:
+            if not self._drain(descriptor):
+                selector.unregister(descriptor)
+        if exited in ready:
+            self._drain(self.results, reads=LAST_READS)
+            self._drain(self.output, reads=LAST_READS)
+            return False
+        if time.monotonic() >= self.expires:
+            self.late = self.answer is None
+            return False
+        # Without a descriptor for the exit (not Linux), the end of the result pipe stands for it.
+        return not self.malformed and (exited >= 0 or self.results in selector.get_map())
+
+    def _drain(self, descriptor: int, *, reads: int = 1) -> bool:
+        """Takes what a pipe holds; false at its end. Few reads: endless printing must not keep us here."""
+        for _ in range(reads):
+            try:
+                data = os.read(descriptor, 1 << 16)
+            except BlockingIOError:
+                return True
+            if not data:
+                return False
+            if descriptor == self.output:
+                self.printed = (self.printed + data)[-KEPT_OUTPUT:]
+            else:
+                self._decode(data)
+        return True
+
+    def _decode(self, data: bytes) -> None:
+        try:
+            for message in self.decoder.feed(data):
+                self._understand(message)
+        except wire.ProtocolError as error:
+            self.malformed = str(error)
+
+    def _understand(self, message: wire.Message) -> None:
+        now = time.monotonic()
+        if "phase" not in message.header:
+            self.answer = message
+            self.expires = now + GRACE_SECONDS
+            return
+        phase = str(message.header["phase"])
+        if phase == "lock":
+            self.expires = now + self.lock_seconds + self.seconds
+        elif self.phase == "lock":
+            self.expires = now + self.seconds
+        self.phase = phase
+
+    def end(self) -> None:
+        """Kills what is left of the process group and reaps the process.
+
+        One that has ended is still a zombie then, so the group's number cannot have passed to anyone else.
+        """
+        if sys.platform != "linux" and not self.late:
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(GRACE_SECONDS)
+        if self.process.returncode is None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self.lifetime_ns = time.perf_counter_ns() - self.spawned_ns
+        _close(self.control, self.results, self.output)
+
+
+def _outcome(child: _Child, job: Job, *, oom_kills: int) -> Round | Failure:
+    malformed = child.malformed
+    try:
+        if child.answer is not None and not malformed:
+            return _decoded(child.answer)
+    except (KeyError, TypeError, ValueError) as error:
+        malformed = f"{type(error).__name__}: {error}"
+    return endings.failure(
+        endings.Ending(
+            returncode=child.process.returncode,
+            phase=child.phase,
+            printed=child.printed.decode(errors="replace"),
+            late_after_seconds=job.timing.deadline_seconds if child.late else None,
+            malformed=malformed,
+            incomplete_bytes=child.decoder.incomplete_bytes,
+            oom_kills=oom_kills,
+        )
+    )
+
+
+def _decoded(message: wire.Message) -> Round | Failure:
+    if "failure" in message.header:
+        return Failure.from_dict(message.header["failure"])
+    return Round.from_dict(message.header["round"], message.arrays["samples_ns"], message.arrays["warmup_ns"])
+
+
+def _job_frame(job: Job, spawned_ns: int) -> bytes:
+    absolute = replace(job, artifact=job.artifact.absolute(), tensors=job.tensors.absolute())
+    frame = wire.encode({"job": absolute.to_dict(), "spawned_ns": spawned_ns})
+    if len(frame) > MAX_JOB:
+        raise ValueError(f"the job of case {job.case_id} takes {len(frame)} bytes as JSON, at most {MAX_JOB}")
+    return frame
+
+
+@contextmanager
+def _exit_descriptor(pid: int) -> Iterator[int]:
+    """A descriptor that becomes readable when the process ends, on Linux; -1 elsewhere."""
+    descriptor = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else -1
+    try:
+        yield descriptor
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def _close(*descriptors: int) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)

@@ -1,0 +1,71 @@
+"""PyTorch with torch.compile: inductor's kernels for the exported program, compiled while loading."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from runners import probe
+from runners.measurement import Job
+from runners.runner import HOST_CLOCK, Array, Description, RunnerError, runtime_options
+from runners.torch_eager import (
+    configure,
+    description,
+    enter_inference_mode,
+    load_module,
+    to_host,
+    torch_device,
+)
+
+
+class TorchCompiledRunner:
+    """Compilation, the first call included, belongs to `load`: its time is the load phase, never a sample."""
+
+    timed = "torch.compile(module)(tensor), inductor's kernels for the exported program, in inference mode"
+
+    def __init__(self) -> None:
+        self.clock = HOST_CLOCK
+        self.asynchronous = False
+
+    def load(self, job: Job, inputs: Sequence[Array]) -> None:
+        runtime_options(job, {})
+        self._compiler = _require_compiler()
+        self._device = torch_device(job.device)
+        self.asynchronous = self._device.type == "cuda"
+        configure(job.threads)
+        module = load_module(job, self._device)
+        self._inputs = [torch.from_numpy(value).to(self._device) for value in inputs]
+        self._mode = enter_inference_mode()
+        self._module: Any = torch.compile(module, backend="inductor", fullgraph=True, dynamic=False)
+        for index in range(len(inputs)):
+            self.infer(index)
+
+    def infer(self, index: int) -> object:
+        return self._module(self._inputs[index])
+
+    def synchronize(self) -> None:
+        torch.cuda.synchronize(self._device)
+
+    def outputs(self, index: int) -> list[Array]:
+        return to_host(self.infer(index))
+
+    def describe(self) -> Description:
+        options = {"backend": "inductor", "mode": "default", "fullgraph": "True", "dynamic": "False"}
+        return description(self._device, self.timed, {**options, "compiler": self._compiler})
+
+    def close(self) -> None:
+        self._mode.__exit__(None, None, None)
+        del self._module, self._inputs
+
+
+def _require_compiler() -> str:
+    found = probe.compiler()
+    if found is None:
+        raise RunnerError(
+            "unavailable",
+            "torch.compile needs a C++ compiler and none is on PATH",
+            "Install one (apt-get install g++), or name it in the environment variable CXX.",
+        )
+    return found

@@ -1,0 +1,116 @@
+"""Are a runtime's outputs right? Every rotated input is checked against the reference beside the artifact."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from runners.runner import Array, Runner, RunnerError
+
+REBUILD = "Convert it again: the cache sets a damaged file aside."
+
+
+def check_sha256(path: Path, expected: str) -> None:
+    """Raises RunnerError `bad_artifact` where the file is missing or is not the one that was converted."""
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise RunnerError("bad_artifact", f"cannot read artifact {path}: {error.strerror}", REBUILD) from None
+    if found != expected:
+        raise RunnerError(
+            "bad_artifact", f"artifact {path} has sha256 {found[:12]}…, expected {expected[:12]}…", REBUILD
+        )
+
+
+def read_tensors(path: Path) -> tuple[list[Array], list[Array]]:
+    """(inputs, references) of the `.npz` beside an artifact.
+
+    Raises RunnerError `bad_artifact` for a missing or damaged file, for constant inputs, which flatter some
+    kernels, and for fewer than two different ones: a runtime that caches its output would pass unseen.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            count = sum(name.startswith("input_") for name in file.files)
+            inputs = [file[f"input_{i}"] for i in range(count)]
+            references = [file[f"reference_{i}"] for i in range(count)]
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise RunnerError("bad_artifact", f"cannot read tensors {path}: {error}", REBUILD) from None
+    if count < 2:
+        raise RunnerError(
+            "bad_artifact", f"tensors {path} hold {count} inputs; at least 2 are needed", REBUILD
+        )
+    _check_inputs(path, inputs)
+    return inputs, references
+
+
+def _check_inputs(path: Path, inputs: Sequence[Array]) -> None:
+    for index, value in enumerate(inputs):
+        if value.min() == value.max():
+            raise RunnerError("bad_artifact", f"input {index} of {path} is constant", REBUILD)
+        if index and np.array_equal(value, inputs[index - 1]):
+            raise RunnerError("bad_artifact", f"inputs {index - 1} and {index} of {path} are equal", REBUILD)
+
+
+@dataclass(frozen=True, slots=True)
+class OutputCheck:
+    """References, and which output each input gave so far, by its hash."""
+
+    references: Sequence[Array]
+    tolerance: float
+    seen: dict[int, bytes] = field(default_factory=dict)
+
+    def run(self, runner: Runner, indices: Iterable[int]) -> float:
+        """The largest relative error for these inputs: max |output - reference| / max |reference|.
+
+        Raises RunnerError `wrong_output` beyond the tolerance, and where two inputs ever gave one output.
+        """
+        return max((self._one(runner, index) for index in indices), default=0.0)
+
+    def _one(self, runner: Runner, index: int) -> float:
+        output = _single(runner.outputs(index))
+        error = _checked_error(output, self.references[index], self.tolerance, index)
+        self.seen[index] = hashlib.sha256(output.tobytes()).digest()
+        for other, digest in self.seen.items():
+            if digest == self.seen[index] and not np.array_equal(
+                self.references[other], self.references[index]
+            ):
+                raise RunnerError(
+                    "wrong_output",
+                    f"inputs {other} and {index} gave the same output bit for bit, their references differ",
+                    "The runtime returns a stored output instead of computing: its time would mean nothing.",
+                )
+        return error
+
+
+def relative_error(output: Array, reference: Array) -> float:
+    """Largest absolute difference over the reference's largest magnitude; NaN where either holds a NaN."""
+    expected = reference.astype(np.float64)
+    scale = float(np.max(np.abs(expected))) or 1.0
+    with np.errstate(invalid="ignore"):  # infinity minus infinity is a NaN, which no tolerance admits
+        return float(np.max(np.abs(output.astype(np.float64) - expected)) / scale)
+
+
+def _single(outputs: list[Array]) -> Array:
+    if len(outputs) != 1:
+        raise RunnerError("wrong_output", f"the runtime gave {len(outputs)} outputs, expected 1", REBUILD)
+    return outputs[0]
+
+
+def _checked_error(output: Array, reference: Array, tolerance: float, index: int) -> float:
+    advice = "Run `verify` on the artifact: either the conversion or this runtime computes something else."
+    if output.shape != reference.shape:
+        message = f"output {index} has shape {output.shape}, the reference {reference.shape}"
+        raise RunnerError("wrong_output", message, advice)
+    error = relative_error(output, reference)
+    if not error <= tolerance:  # NaN fails too
+        message = (
+            f"output {index} is off by {error:.3g} relative to the reference (tolerance {tolerance:.3g})"
+        )
+        raise RunnerError("wrong_output", message, advice, relative_error=str(error))
+    return error

@@ -1,0 +1,158 @@
+"""What is told about the machine and read around a round, on this machine and on made-up ones."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from runners import environment, memory, readings
+
+
+def test_description_is_plain_json_and_names_nobody() -> None:
+    described = environment.describe_machine()
+    text = json.dumps(described, allow_nan=False)
+    assert described["cpu"]["model"]
+    assert described["cpu"]["logical_cores"] == os.cpu_count()
+    assert described["memory"]["total_bytes"] > 1 << 28
+    assert described["packages"]["numpy"]
+    assert socket.gethostname() not in [str(v) for v in described["system"].values()]
+    for private in (Path("/etc/machine-id"),):
+        if private.exists() and private.read_text().strip():
+            assert private.read_text().strip() not in text
+
+
+def test_fingerprint_is_stable_and_depends_on_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    environment.fingerprint.cache_clear()
+    first = environment.fingerprint()
+    environment.fingerprint.cache_clear()
+    assert environment.fingerprint() == first
+    assert len(first) == 16
+    seen = {first}
+    for name, value in (
+        ("_hashed_machine_id", "other"),
+        ("_cpu_model", "other"),
+        ("_total_memory_bytes", 1 << 44),
+    ):
+        environment.fingerprint.cache_clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(environment, name, lambda value=value: value)
+            seen.add(environment.fingerprint())
+    environment.fingerprint.cache_clear()
+    assert len(seen) == 4
+
+
+def test_describing_imports_no_runtime() -> None:
+    code = (
+        "import runners.environment as e, sys; e.describe_machine();"
+        "print([m for m in ('torch', 'onnxruntime', 'openvino', 'psutil') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"
+
+
+ROOT = Path(environment.__file__).resolve().parent.parent
+
+
+def git(folder: Path, *words: str) -> str:
+    command = ["git", "-C", str(folder), "-c", "user.name=a", "-c", "user.email=a@b", *words]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_revision_tells_commit_and_dirt(tmp_path: Path) -> None:
+    assert environment.describe_revision(tmp_path) == {}
+    git(tmp_path, "init", "-q")
+    assert environment.describe_revision(tmp_path) == {}
+    (tmp_path / "file").write_text("a")
+    git(tmp_path, "add", "file")
+    git(tmp_path, "commit", "-q", "-m", "a")
+    commit = git(tmp_path, "rev-parse", "HEAD")
+    (tmp_path / "untracked").write_text("b")
+    assert environment.describe_revision(tmp_path) == {"commit": commit, "dirty": False}
+    (tmp_path / "file").write_text("b")
+    assert environment.describe_revision(tmp_path) == {"commit": commit, "dirty": True}
+
+
+def test_revision_without_git_is_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".git").mkdir()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert environment.describe_revision(tmp_path) == {}
+
+
+def write(root: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
+def test_readings_of_a_full_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    proc = write(
+        tmp_path / "proc",
+        {
+            "pressure/cpu": "some avg10=0.18 avg60=0.34 avg300=0.17 total=3727578\nfull avg10=0.00 total=0\n",
+            "stat": "cpu  100 20 30 4000 50 6 7 8 0 0\ncpu0 1 1 1 1 1 1 1 1 0 0\nintr 5\nctxt 987\nbtime 1\n",
+        },
+    )
+    cpus = write(
+        tmp_path / "cpu",
+        {
+            "cpu0/cpufreq/scaling_cur_freq": "2100000\n",
+            "cpu1/cpufreq/scaling_cur_freq": "3400000\n",
+            "cpu0/thermal_throttle/core_throttle_count": "3\n",
+            "cpu1/thermal_throttle/core_throttle_count": "4\n",
+        },
+    )
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1}, raising=False)
+    values = readings.read(proc, cpus)
+    tick_ns = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+    assert values["cpu_pressure_us"] == 3_727_578
+    assert values["machine_busy_ns"] == 163 * tick_ns
+    assert values["machine_steal_ns"] == 8 * tick_ns
+    assert values["machine_switches"] == 987
+    assert (values["cpu_khz_min"], values["cpu_khz_max"]) == (2_100_000, 3_400_000)
+    assert values["cpu_throttle_count"] == 7
+    assert values["user_cpu_ns"] > 0
+
+
+def test_readings_of_a_machine_that_tells_nothing(tmp_path: Path) -> None:
+    values = readings.read(tmp_path, tmp_path)
+    assert "voluntary_switches" in values
+    assert not {"cpu_pressure_us", "machine_busy_ns", "cpu_khz_min", "cpu_throttle_count"} & set(values)
+    assert readings.peak_rss_bytes(tmp_path) > 1 << 20
+
+
+V2 = {
+    "proc/self/cgroup": "0::/user/app\n",
+    "sys/user/app/memory.events": "low 0\nhigh 0\nmax 4\noom 2\noom_kill 3\noom_group_kill 0\n",
+    "sys/user/app/memory.max": "1048576\n",
+}
+V1 = {
+    "proc/self/cgroup": "5:cpu:/x\n4:memory:/app\n0::/\n",
+    "sys/memory/app/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 5\n",
+    "sys/memory/app/memory.limit_in_bytes": "9223372036854771712\n",
+    "sys/memory/memory.limit_in_bytes": "2097152\n",
+}
+CONTAINER = {
+    "proc/self/cgroup": "0::/docker/abc\n",
+    "sys/memory.events": "oom_kill 8\n",
+    "sys/memory.max": "max\n",
+}
+BARE = {"proc/vmstat": "nr_free_pages 1\noom_kill 9\n"}
+
+
+@pytest.mark.parametrize(
+    ("files", "kills", "limit"),
+    [(V2, 3, 1 << 20), (V1, 5, 1 << 21), (CONTAINER, 8, None), (BARE, 9, None), ({}, 0, None)],
+)
+def test_memory_of_control_groups(
+    tmp_path: Path, files: dict[str, str], kills: int, limit: int | None
+) -> None:
+    write(tmp_path, files)
+    assert memory.oom_kills(tmp_path / "proc", tmp_path / "sys") == kills
+    assert memory.limit_bytes(tmp_path / "proc", tmp_path / "sys") == limit

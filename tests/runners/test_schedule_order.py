@@ -1,0 +1,61 @@
+"""Orders of rounds: mirrored in pairs, seeded, and unmoved by cases that come and go."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runners.schedule import order, orders
+
+NAMES = st.lists(st.text(min_size=1, max_size=6), min_size=1, max_size=12, unique=True)
+
+
+@given(NAMES, st.integers(0, 2**32), st.integers(0, 50))
+def test_two_rounds_are_a_permutation_and_its_mirror(names: list[str], seed: int, pair: int) -> None:
+    first = order(names, seed=seed, round_index=2 * pair)
+    second = order(names, seed=seed, round_index=2 * pair + 1)
+    assert sorted(first) == sorted(names)
+    assert second == first[::-1]
+
+
+@given(NAMES, st.integers(0, 1000))
+def test_linear_drift_hits_every_case_alike_over_a_pair(names: list[str], seed: int) -> None:
+    """Each case's two places in a pair of rounds add up to the same number."""
+    pair = [order(names, seed=seed, round_index=i) for i in (0, 1)]
+    assert {sum(places.index(name) for places in pair) for name in names} == {len(names) - 1}
+
+
+@given(NAMES, st.data(), st.integers(0, 20))
+def test_a_case_that_ends_does_not_move_the_others(names: list[str], data: st.DataObject, index: int) -> None:
+    gone = data.draw(st.sampled_from(names))
+    full = order(names, seed=3, round_index=index)
+    rest = order([name for name in names if name != gone], seed=3, round_index=index)
+    assert rest == tuple(name for name in full if name != gone)
+
+
+def test_order_does_not_depend_on_how_cases_are_listed() -> None:
+    names = [f"case{i}" for i in range(9)]
+    assert order(names, seed=1, round_index=4) == order(reversed(names), seed=1, round_index=4)
+
+
+def test_seed_and_pair_change_the_order() -> None:
+    names = [f"case{i}" for i in range(12)]
+    seen = {order(names, seed=seed, round_index=2 * pair) for seed in range(5) for pair in range(5)}
+    assert len(seen) == 25
+
+
+def test_this_order_is_the_same_on_every_machine() -> None:
+    assert order("abcde", seed=0, round_index=0) == ("a", "c", "b", "d", "e")
+
+
+def test_orders_are_those_of_single_rounds() -> None:
+    first = list(itertools.islice(orders("abcd", 7), 6))
+    assert first == [order("abcd", seed=7, round_index=i) for i in range(6)]
+
+
+def test_every_case_is_first_about_equally_often() -> None:
+    firsts = Counter(order("abcd", seed=0, round_index=2 * k)[0] for k in range(2000))
+    assert all(400 < firsts[name] < 600 for name in "abcd")
