@@ -169,9 +169,9 @@ class Execution:
         stored = self.store.load_run(info.run_id)
         write_report(stored, path)
         if self.args.json:
-            from reports.export import to_json
+            from reports.export import document
 
-            print(json.dumps({**to_json(stored, samples=False), "report": str(path)}))
+            print(json.dumps({**document(stored, samples=False), "report": str(path)}))
         else:
             from reports.terminal import print_table
 

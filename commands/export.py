@@ -19,13 +19,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    from reports.export import UnknownFormatError, export
+    from reports.export import ExportError, export
 
     with stored.opened(args) as store:
         run = stored.chosen(store, args)
         try:
             export(run, args.format, args.output)
-        except UnknownFormatError as error:
+        except ExportError as error:
             raise UsageError(str(error)) from None
     if args.json:
         print(json.dumps({"schema": 1, "run_id": run.info.run_id, "file": str(args.output)}))

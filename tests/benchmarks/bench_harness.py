@@ -1,0 +1,122 @@
+"""How fast and how exact the harness itself is: `make benchmark`, on a quiet machine, about 15 minutes.
+
+Not part of the tests: these bars speak of time, and a slow machine may miss them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from commands.artifacts import job
+from commands.config import load
+from commands.plan import Overrides, make
+from converters.pool import convert_all
+from reports.store import Store
+from runners.measurement import Timing
+from runners.overhead import against_bare_loop, loop_cost_ns, sleep_reading_ns
+
+ROOT = Path(__file__).parents[2]
+BLOCKS_SECONDS, BLOCKS_HALF_WIDTH, HARNESS_SHARE = 480, 0.02, 0.15
+
+
+def bench(*argv: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "bench.py"), *argv]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(("argv", "seconds"), [(["--help"], 0.3), (["list"], 0.7)], ids=["help", "list"])
+def test_answers_at_once(benchmark, argv, seconds):
+    benchmark.pedantic(bench, args=argv, rounds=10, warmup_rounds=2)
+    assert benchmark.stats.stats.median < seconds
+
+
+def test_the_loop_costs_less_than_a_microsecond(tmp_path):
+    cost_ns = loop_cost_ns(lock_dir=str(tmp_path))
+    print(f"\nloop: {cost_ns:.0f} ns per iteration")
+    assert cost_ns < 1000
+
+
+def test_a_sleep_of_10_ms_reads_as_10_ms(tmp_path):
+    reading_ns = sleep_reading_ns(10_000_000, lock_dir=str(tmp_path))
+    print(f"\n10 ms of sleep read as {reading_ns / 1e6:.3f} ms")
+    assert 10.0e6 <= reading_ns <= 10.2e6
+
+
+@pytest.mark.parametrize("block", ["block/ncb", "block/bottleneck", "block/convnext"])
+def test_medians_agree_with_a_bare_loop(block):
+    """The same file in a bare `InferenceSession.run` loop, in alternation; the median of 21 pairs' ratios."""
+    config = load(ROOT / "bench.toml")
+    plan = make(config, "blocks", Overrides(models=(block,), resolutions=("14",)), {})
+    case = plan.cases[0]
+    ((_, artifact),) = convert_all([plan.requests()[case.id]], ROOT / config.paths.artifacts)
+    agreement = against_bare_loop(job(case, artifact, Timing(round_seconds=0.5)), pairs=21)
+    print(f"\n{block}: ours / bare = {agreement.ratio:.4f}")
+    assert abs(agreement.ratio - 1) < 0.01
+
+
+@pytest.fixture(scope="module")
+def warm_cache() -> None:
+    """The artifacts of the blocks suite, converted."""
+    config = load(ROOT / "bench.toml")
+    plan = make(config, "blocks", Overrides(), {})
+    list(convert_all(plan.requests().values(), ROOT / config.paths.artifacts))
+
+
+def test_the_first_sample_comes_within_3_s(warm_cache, tmp_path):
+    store = tmp_path / "bench.db"
+    begun_ns = time.time_ns()
+    bench(
+        *("--suite", "blocks", "--store", str(store), "--report", str(tmp_path / "r.html")),
+        *("--max-seconds", "0.5"),
+    )
+    with Store(store, read_only=True) as opened:
+        info = opened.latest()
+        assert info is not None
+        rounds = [r for result in opened.load_run(info.run_id).results for r in result.rounds]
+    first = min(rounds, key=lambda r: r.started_at_ns)
+    before_timing = (
+        first.phases.import_ns + first.phases.load_ns + first.phases.verify_ns + first.phases.warmup_ns
+    )
+    seconds = (first.started_at_ns - begun_ns + before_timing) / 1e9
+    print(f"\nfirst timed sample after {seconds:.2f} s")
+    assert seconds < 3
+
+
+def test_the_blocks_suite_from_a_cold_cache(tmp_path):
+    """Everything at once: wall time, precision of every block, and the harness's own share."""
+    text = (ROOT / "bench.toml").read_text()
+    (tmp_path / "bench.toml").write_text(text)
+    begun = time.monotonic()
+    done = bench("--suite", "blocks", "--json", "--config", str(tmp_path / "bench.toml"))
+    seconds = time.monotonic() - begun
+    assert done.returncode == 0, done.stderr
+    value = json.loads(done.stdout)
+    cases = value["cases"]
+    wide = {
+        c["label"]: c["summary"]["half_width"]
+        for c in cases
+        if c["summary"]["half_width"] > BLOCKS_HALF_WIDTH
+    }
+    share = harness_share(value["sessions"])
+    print(
+        f"\nblocks: {len(cases)} cases in {seconds:.0f} s, harness share {share:.1%}, load {os.getloadavg()[0]:.2f}"
+    )
+    print(f"not within ±2 %: {wide or 'none'}")
+    assert seconds < BLOCKS_SECONDS
+    assert share < HARNESS_SHARE
+    assert not wide
+
+
+def harness_share(sessions: list[dict[str, Any]]) -> float:
+    """Wall time that was neither conversion, warm-up nor timed work."""
+    wall = sum(s["wall_ns"] for s in sessions)
+    asked = ("conversion_ns", "warmup_ns", "timed_ns")
+    return 1 - sum(s["ledger"][name] for s in sessions for name in asked) / wall

@@ -1,0 +1,78 @@
+"""A project folder of its own for every test: bench.toml, store, artifacts and reports in a temporary one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from bench import main
+
+SIMULATED = """
+schema = 1
+
+[timing]
+min_rounds = 3
+max_rounds = 3
+round_seconds = 0.05
+warmup_seconds = 0.0
+target = 0.5
+max_seconds = 60
+deadline_seconds = 30
+
+[suites.tiny]
+description = "Four simulated cases"
+backends = ["simulated"]
+
+[[suites.tiny.matrix]]
+models = ["block/ncb", "block/bottleneck"]
+shapes = ["14x14x384", "7x7x768"]
+
+[suites.nets]
+description = "Two networks"
+
+[[suites.nets.matrix]]
+models = ["nextvit_small", "timm/resnet50"]
+resolutions = [224]
+"""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command line printed and returned."""
+
+    code: int
+    out: str
+    err: str
+
+
+@dataclass(frozen=True)
+class Project:
+    """A folder with a bench.toml, and the command line run on it in this process."""
+
+    folder: Path
+    call: Callable[[Sequence[str]], Answer]
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "bench.toml"
+
+    def bench(self, *argv: str, config: bool = True) -> Answer:
+        return self.call([*argv, *(["--config", str(self.config)] if config else [])])
+
+
+@pytest.fixture
+def project(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Project:
+    (tmp_path / "bench.toml").write_text(SIMULATED)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "120")
+
+    def call(argv: Sequence[str]) -> Answer:
+        capsys.readouterr()
+        code = main(argv)
+        printed = capsys.readouterr()
+        return Answer(code, printed.out, printed.err)
+
+    return Project(tmp_path, call)
