@@ -15,6 +15,7 @@ from rich.console import Console
 from commands import INTERRUPTED, NOT_TIMED, OK, SOME_FAILED, artifacts, options
 from commands.plan import Plan
 from converters.artifact import Artifact, ConversionFailure
+from models.spec import Case
 from reports.progress import Progress
 from reports.store import RunInfo, Store, StoredRun
 from runners import availability, environment
@@ -47,9 +48,17 @@ class Execution:
                 self._measure(self.info, progress)
         except KeyboardInterrupt:
             return self._interrupted()
-        self.store.finish_run(self.info.run_id)
         self._close_session(self.info)
-        return self._report(self.info, report)
+        stored = self.store.load_run(self.info.run_id)
+        if not self._missing(stored):
+            self.store.finish_run(self.info.run_id)
+            stored = self.store.load_run(self.info.run_id)
+        return self._report(stored, report)
+
+    def _missing(self, stored: StoredRun) -> list[Case]:
+        """Cases that the time budget left without their first rounds: the same command adds them."""
+        least = self.plan.timing.min_rounds
+        return [r.case for r in stored.results if not r.failure and len(r.rounds) < least]
 
     def _convert(self, progress: Progress) -> None:
         begin_ns = time.perf_counter_ns()
@@ -163,11 +172,17 @@ class Execution:
         wall_ns = time.perf_counter_ns() - self.began_ns
         self.store.add_session(info.run_id, self.started_at_ns, wall_ns, parts)
 
-    def _report(self, info: RunInfo, path: Path) -> int:
+    def _report(self, stored: StoredRun, path: Path) -> int:
         from reports.html import write_report
 
-        stored = self.store.load_run(info.run_id)
         write_report(stored, path)
+        if missing := self._missing(stored):
+            print(
+                f"the budget of {self.plan.timing.max_seconds:g} s ended before {len(missing)} of"
+                f" {len(stored.results)} cases had {self.plan.timing.min_rounds} rounds;"
+                " the same command goes on from there",
+                file=sys.stderr,
+            )
         if self.args.json:
             from reports.export import document
 
@@ -215,7 +230,9 @@ class _Observer:
 
 
 def exit_code(stored: StoredRun) -> int:
+    """A case without a number and without a device to blame is a failed one, whatever the reason."""
     failures = [result.failure for result in stored.results if result.failure]
-    if any(not failure.built for failure in failures):
+    unmeasured = any(not result.rounds and not result.failure for result in stored.results)
+    if unmeasured or any(not failure.built for failure in failures):
         return SOME_FAILED
     return NOT_TIMED if failures else OK
