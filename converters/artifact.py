@@ -164,8 +164,8 @@ class ConversionRequest:
 class ConversionFailure:
     """Why a conversion gave no file: the step, and where known the operator, module and source line.
 
-    `kind` is `bad_input`, `unsupported`, `export_failed`, `parity_failed`, `crashed` or `out_of_memory`;
-    `advice` is one sentence on what would help.
+    `kind` is `bad_input`, `unsupported`, `export_failed`, `parity_failed`, `crashed`, `out_of_memory` or
+    `deadline`; `advice` is one sentence on what would help.
     """
 
     kind: str

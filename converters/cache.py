@@ -1,0 +1,152 @@
+"""Artifacts, found again by what they were made from and trusted only while their bytes are unchanged.
+
+Layout: `ROOT/KEY/{artifact.json, model.*, tensors.npz}`. A folder is built under `ROOT/building/` and renamed
+when it is complete and on the disk, so no reader sees a half-written one. What turns out damaged is moved to
+`ROOT/corrupt/` and kept. No toolchain is imported here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from converters.artifact import Artifact
+from converters.files import sha256_of, sync_folder
+from converters.keys import SCHEMA
+from models.spec import digest
+
+MANIFEST = "artifact.json"
+ABANDONED_AFTER_S = 24 * 3600
+BUILDING, CORRUPT = "building", "corrupt"
+_DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError)
+
+
+class CacheError(Exception):
+    """The cache folder cannot be used: not writable, or no space left. Names the path and the fix."""
+
+
+class ArtifactCache:
+    """Artifacts under one folder; any number of processes may use it at once.
+
+    `report` is told, in one sentence, about an entry that had to be set aside.
+    """
+
+    def __init__(self, root: Path, report: Callable[[str], None] | None = None) -> None:
+        self.root = root.absolute()
+        self._report = report or logging.getLogger(__name__).warning
+
+    def find(self, key: str) -> Artifact | None:
+        """The artifact of a key with its files' sha256 verified, or None; a damaged one is set aside."""
+        folder = self.root / key
+        if not folder.is_dir():
+            return None
+        try:
+            return self._read(folder)
+        except _DAMAGE as error:
+            self._set_aside(folder, error)
+            return None
+
+    def store(self, key: str, build: Callable[[Path], Artifact]) -> Artifact:
+        """Have `build` write its files into a new folder, then make it the entry of `key`.
+
+        Returns the artifact with its final paths; where another process was faster, that one's. Raises
+        CacheError for a folder that cannot be written, and whatever `build` raises.
+        """
+        folder = self._new_folder()
+        try:
+            with self._writable(folder):
+                self._write_manifest(folder, build(folder))
+                sync_folder(folder)
+                self._publish(folder, key)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        found = self.find(key)
+        if found is None:
+            raise CacheError(f"{self.root / key}: written and then damaged or removed; is the disk sound?")
+        return found
+
+    def keys(self) -> list[str]:
+        """Keys of all entries, unverified, sorted."""
+        if not self.root.is_dir():
+            return []
+        return sorted(path.name for path in self.root.iterdir() if (path / MANIFEST).is_file())
+
+    def size_bytes(self) -> int:
+        """Bytes of every file under the root, set-aside ones included."""
+        return sum(path.stat().st_size for path in self.root.rglob("*") if path.is_file())
+
+    def _read(self, folder: Path) -> Artifact:
+        value = json.loads((folder / MANIFEST).read_text())
+        if value["schema"] != SCHEMA:
+            raise ValueError(f"schema {value['schema']}, this version reads {SCHEMA}")
+        if value["sha256"] != digest(value["artifact"]):
+            raise ValueError(f"{MANIFEST} is not as it was written (sha256 differs)")
+        artifact = Artifact.from_dict(value["artifact"], relative_to=folder)
+        if artifact.key != folder.name or artifact.path.parent != folder or artifact.tensors.parent != folder:
+            raise ValueError(f"{MANIFEST} belongs to another entry, {artifact.key}")
+        for path, expected in ((artifact.path, artifact.sha256), (artifact.tensors, artifact.tensors_sha256)):
+            if sha256_of(path) != expected:
+                raise ValueError(f"{path.name} is not the file that was written (sha256 differs)")
+        return artifact
+
+    def _set_aside(self, folder: Path, error: Exception) -> None:
+        target = self.root / CORRUPT / f"{folder.name}-{uuid.uuid4().hex[:8]}"
+        with self._writable(folder):
+            target.parent.mkdir(exist_ok=True)
+            try:
+                folder.rename(target)
+            except FileNotFoundError:
+                return  # another process set it aside
+        self._report(f"artifact {folder.name} is damaged ({error}); kept in {target} and made again")
+
+    def _new_folder(self) -> Path:
+        folder = self.root / BUILDING / uuid.uuid4().hex
+        with self._writable(folder):
+            folder.mkdir(parents=True)
+            self._sweep(folder.parent)
+        return folder
+
+    def _sweep(self, building: Path) -> None:
+        """Remove what killed processes left half-built."""
+        for folder in building.iterdir():
+            with contextlib.suppress(FileNotFoundError):  # another process may sweep too
+                if time.time() - folder.stat().st_mtime > ABANDONED_AFTER_S:
+                    shutil.rmtree(folder, ignore_errors=True)
+
+    def _write_manifest(self, folder: Path, artifact: Artifact) -> None:
+        facts = artifact.to_dict(relative_to=folder)
+        value = {"schema": SCHEMA, "sha256": digest(facts), "artifact": facts}
+        (folder / MANIFEST).write_text(json.dumps(value, indent=1, sort_keys=True, allow_nan=False))
+
+    def _publish(self, folder: Path, key: str) -> None:
+        target = self.root / key
+        try:
+            folder.rename(target)
+        except OSError:
+            if not target.is_dir():
+                raise
+            # Another process published first, or a damaged entry is in the way; `find` tells which.
+            if self.find(key) is None:
+                folder.rename(target)
+        descriptor = os.open(self.root, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    @contextlib.contextmanager
+    def _writable(self, path: Path) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise CacheError(
+                f"artifact cache {self.root}: cannot write {path.name}: {error.strerror or error}. "
+                "Give another folder, free space on its disk, or make it writable."
+            ) from error

@@ -1,0 +1,76 @@
+"""What identifies an artifact: everything that its bytes may depend on, hashed without a toolchain."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from converters.artifact import ConversionRequest
+from models.spec import ModelSpec, digest
+
+# Raised when the layout of an artifact's folder or of artifact.json changes.
+SCHEMA = 1
+
+# The highest opset that both of torch's exporters write, and the first with a Gelu operator:
+# docs/decisions/0002-onnx-exporter.md.
+OPSET = 20
+
+TOOLCHAINS = {
+    "onnx": ("torch", "onnx", "onnxscript", "onnxsim", "onnxruntime"),
+    "exported_program": ("torch",),
+}
+
+
+def cache_key(request: ConversionRequest) -> str:
+    """32 hex digits that change with the request, the toolchain's versions or the project's own sources.
+
+    The checkpoint's path is left out: `weights` holds its sha256.
+    """
+    return digest(key_facts(request))[:32]
+
+
+def key_facts(request: ConversionRequest) -> dict[str, Any]:
+    """The value that `cache_key` hashes."""
+    asked = {name: value for name, value in request.to_dict().items() if name != "checkpoint"}
+    return {
+        "request": asked,
+        "schema": SCHEMA,
+        "opset": OPSET,
+        "toolchain": toolchain(request.kind, request.model),
+        "sources": sources_digest(),
+    }
+
+
+def toolchain(kind: str, model: ModelSpec) -> dict[str, str]:
+    """Versions of the packages that shape an artifact of that kind; timm's for timm's models."""
+    packages = TOOLCHAINS.get(kind, ("torch",))
+    extra = ("timm",) if model.name.startswith("timm/") else ()
+    return {package: _version(package) for package in (*packages, *extra)}
+
+
+@cache
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+@cache
+def sources_digest() -> str:
+    """sha256 over the sources of models/ and converters/: an edited model or fusion makes new artifacts."""
+    total = hashlib.sha256()
+    for path in _sources():
+        total.update(f"{path.parent.name}/{path.name}\0".encode())
+        total.update(hashlib.sha256(path.read_bytes()).digest())
+    return total.hexdigest()
+
+
+def _sources() -> Iterator[Path]:
+    root = Path(__file__).resolve().parent
+    for folder in (root.parent / "models", root):
+        yield from sorted(folder.glob("*.py"))

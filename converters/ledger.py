@@ -1,0 +1,178 @@
+"""The parity ledger that every converter keeps: what was made, with what, and how equal it still is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from converters.artifact import (
+    Artifact,
+    ConversionError,
+    ConversionFailure,
+    ConversionRequest,
+    Parity,
+    Step,
+    TensorInfo,
+)
+from converters.divergence import first_divergence, module_outputs
+from converters.failures import failure_of
+from converters.files import sha256_of
+from converters.keys import cache_key, toolchain
+from converters.parity import TOLERANCES, Array, compare
+from converters.quiet import captured
+from converters.reparameterization import FusionReport, reparameterize_with_report
+from converters.source import Source, run_eager
+
+OnStep = Callable[[str], None]
+
+
+def ignore_step(name: str) -> None:
+    """The `on_step` of a caller who does not want to know."""
+
+
+class Ledger:
+    """Steps in order. A step whose parity fails raises ConversionError with all steps so far."""
+
+    def __init__(self, source: Source, on_step: OnStep, steps: Sequence[Step] = ()) -> None:
+        self.source = source
+        self.steps = list(steps)
+        self._on_step = on_step
+        self._started = 0
+
+    def fork(self) -> Ledger:
+        """A ledger that goes on from here on its own."""
+        return Ledger(self.source, self._on_step, self.steps)
+
+    def begin(self, name: str) -> None:
+        self._on_step(name)
+        self._started = time.perf_counter_ns()
+
+    def end(
+        self,
+        name: str,
+        tool: str,
+        run: Callable[[], Sequence[Array]],
+        *,
+        precision: str = "fp32",
+        note: str = "",
+        diverged: Callable[[], str] = lambda: "",
+    ) -> None:
+        """Enter a step that just ended: `run` gives its outputs, `diverged` looks for the first module."""
+        duration = time.perf_counter_ns() - self._started
+        parity = self._compare(name, run, precision)
+        module = "" if parity.passed else diverged()
+        self.steps.append(Step(name, tool, parity, duration, note, module))
+        if not parity.passed:
+            raise ConversionError(_parity_failure(name, parity, module, tuple(self.steps)))
+
+    def _compare(self, name: str, run: Callable[[], Sequence[Array]], precision: str) -> Parity:
+        steps = tuple(self.steps)
+        try:
+            outputs = run()
+        except Exception as error:  # a runtime refuses or fails on what the step made, in its own types
+            raise ConversionError(failure_of(error, name, steps=steps)) from error
+        try:
+            return compare(self.source.reference, outputs, TOLERANCES[precision])
+        except ValueError as error:
+            raise ConversionError(
+                ConversionFailure("parity_failed", name, str(error), steps=steps)
+            ) from error
+
+
+def _parity_failure(name: str, parity: Parity, module: str, steps: tuple[Step, ...]) -> ConversionFailure:
+    where = f", first in {module}" if module else ""
+    return ConversionFailure(
+        "parity_failed",
+        name,
+        f"the {name} model's outputs differ from the eager model's by {parity.max_relative:.2e} of the "
+        f"largest (tolerance {parity.tolerance:.0e}){where}",
+        module=module,
+        advice="The model as converted computes something else; look at that module's forward pass.",
+        steps=steps,
+    )
+
+
+def fuse(ledger: Ledger) -> tuple[nn.Module, FusionReport]:
+    """The `fused` step: the reparameterized network and what was folded."""
+    source = ledger.source
+    ledger.begin("fused")
+    with captured():
+        try:
+            net, report = reparameterize_with_report(source.net, source.example)
+        except Exception as error:  # modules reparameterize themselves by code of their own
+            raise ConversionError(failure_of(error, "fused", net=source.net)) from error
+
+    def diverged() -> str:
+        first = source.inputs[0]
+        return first_divergence(
+            module_outputs(source.net, first), module_outputs(net, first), TOLERANCES["fp32"]
+        )
+
+    ledger.end(
+        "fused",
+        "reparameterize",
+        lambda: run_eager(net, source.inputs),
+        note=_note(report),
+        diverged=diverged,
+    )
+    return net, report
+
+
+def _note(report: FusionReport) -> str:
+    folded = ", ".join(f"{count} {kind}" for kind, count in report.folded.items()) or "nothing to fold"
+    left = f"; {report.batchnorms_left} BatchNorm left" if report.batchnorms_left else ""
+    because = f" ({'; '.join(report.left_because[:3])})" if left and report.left_because else ""
+    return f"{folded}{left}{because}"
+
+
+def assemble(
+    request: ConversionRequest,
+    ledger: Ledger,
+    path: Path,
+    *,
+    inputs: Sequence[TensorInfo],
+    outputs: Sequence[TensorInfo],
+    op_counts: Mapping[str, int],
+    batchnorms_left: int,
+    folded: Mapping[str, int],
+    started_ns: int,
+) -> Artifact:
+    """The Artifact of a written file; its tensors are written beside it."""
+    source, tensors = ledger.source, path.parent / "tensors.npz"
+    save_tensors(tensors, source)
+    return Artifact(
+        kind=request.kind,
+        path=path,
+        sha256=sha256_of(path),
+        size_bytes=path.stat().st_size,
+        key=cache_key(request),
+        model=request.model,
+        batch_size=request.batch_size,
+        precision=request.precision,
+        fused=request.fused,
+        inputs=tuple(inputs),
+        outputs=tuple(outputs),
+        tensors=tensors,
+        tensors_sha256=sha256_of(tensors),
+        seed=request.input_seed,
+        params_m=source.params_m,
+        gmacs=source.gmacs,
+        steps=tuple(ledger.steps),
+        batchnorms_left=batchnorms_left,
+        folded=dict(folded),
+        op_counts=dict(op_counts),
+        toolchain=toolchain(request.kind, request.model),
+        conversion_ns=time.perf_counter_ns() - started_ns,
+    )
+
+
+def save_tensors(path: Path, source: Source) -> None:
+    """`input_k` and `reference_k` for every k, uncompressed: random values do not compress."""
+    arrays: dict[str, Any] = {f"input_{k}": value for k, value in enumerate(source.inputs)}
+    arrays |= {f"reference_{k}": value for k, value in enumerate(source.reference)}
+    np.savez(path, **arrays)

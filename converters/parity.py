@@ -1,0 +1,79 @@
+"""How far a converted model's outputs are from the eager fp32 model's, and from how far it is a failure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from converters.artifact import Parity
+from models.spec import ModelSpec
+
+Array = npt.NDArray[np.float32]
+
+# Largest difference allowed, relative to the largest output. Measured with randomized BatchNorm statistics:
+# fp32 typical 4e-7 (Next-ViT-S exported 4e-7, fused 3e-7; MobileNetV2, 52 BatchNorms deep, 3e-6), and a wrong
+# fold or export is off by 1e-2 or more, so 1e-4 separates the two. bf16 has 16 bits less of mantissa: single
+# blocks 4e-3 to 9e-3, Next-ViT-S 2e-2, ResNet-50 and MobileNetV2 9e-2 (random weights, torch 2.14 on an
+# AVX-512 CPU); what was folded has passed the fp32 check before it is cast.
+TOLERANCES = {"fp32": 1e-4, "bf16": 0.25}
+
+
+def make_inputs(spec: ModelSpec, batch_size: int, *, seed: int, count: int) -> tuple[Array, ...]:
+    """`count` inputs (B, C, H, W) of standard normal values; input k depends on `seed` and k alone."""
+    shape = spec.input_shape(batch_size)
+    return tuple(
+        np.random.default_rng((seed, index)).standard_normal(shape, dtype=np.float32)
+        for index in range(count)
+    )
+
+
+def compare(reference: Sequence[Array], outputs: Sequence[Array], tolerance: float) -> Parity:
+    """The worst of all inputs. NaN anywhere makes `max_relative` NaN, which fails.
+
+    Raises ValueError where counts or shapes differ.
+    """
+    if len(reference) != len(outputs) or not reference:
+        raise ValueError(f"{len(outputs)} outputs against {len(reference)} reference outputs")
+    pairs = [_pair(ours, theirs) for ours, theirs in zip(outputs, reference, strict=True)]
+    with np.errstate(invalid="ignore"):  # infinities are a result here, and fail
+        return Parity(
+            max_absolute=float(np.max([np.abs(ours - theirs).max() for ours, theirs in pairs])),
+            max_relative=float(np.max([_relative(ours, theirs) for ours, theirs in pairs])),
+            cosine=float(np.min([_cosine(ours, theirs) for ours, theirs in pairs])),
+            top1_agreement=float(np.mean([_top1(ours, theirs) for ours, theirs in pairs])),
+            tolerance=tolerance,
+        )
+
+
+def is_close(reference: Array, output: Array, tolerance: float) -> bool:
+    """Whether a tensor equals another within `tolerance` of its largest magnitude; False for other shapes."""
+    if reference.shape != output.shape:
+        return False
+    with np.errstate(invalid="ignore"):
+        return bool(_relative(*_pair(output, reference)) <= tolerance)
+
+
+def _pair(output: Array, reference: Array) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    if output.shape != reference.shape:
+        raise ValueError(f"output of shape {output.shape} against reference of shape {reference.shape}")
+    return output.astype(np.float64), reference.astype(np.float64)
+
+
+def _relative(output: npt.NDArray[np.float64], reference: npt.NDArray[np.float64]) -> float:
+    difference, largest = float(np.abs(output - reference).max()), float(np.abs(reference).max())
+    if largest == 0:
+        return difference if np.isnan(difference) or difference == 0 else float("inf")
+    return difference / largest
+
+
+def _cosine(output: npt.NDArray[np.float64], reference: npt.NDArray[np.float64]) -> float:
+    norms = float(np.linalg.norm(output) * np.linalg.norm(reference))
+    return float(np.vdot(output, reference)) / norms if norms else float(np.array_equal(output, reference))
+
+
+def _top1(output: npt.NDArray[np.float64], reference: npt.NDArray[np.float64]) -> float:
+    """Share of positions with the same largest channel: axis 1 of (B, C) and (B, C, H, W), else the last."""
+    axis = 1 if reference.ndim in (2, 4) else -1
+    return float(np.mean(output.argmax(axis) == reference.argmax(axis)))

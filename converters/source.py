@@ -1,0 +1,108 @@
+"""What every conversion starts from: the eager fp32 network, its inputs, its outputs and its size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from converters.artifact import ConversionError, ConversionFailure, ConversionRequest
+from converters.failures import failure_of
+from converters.parity import Array, make_inputs
+from converters.quiet import captured
+from models import instantiate
+from models.counting import count
+from models.spec import ModelSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The unfused eager network with `reference[k]`, its fp32 output for `inputs[k]`."""
+
+    net: nn.Module
+    inputs: tuple[Array, ...]
+    reference: tuple[Array, ...]
+    params_m: float
+    gmacs: float
+
+    @property
+    def example(self) -> Tensor:
+        return torch.from_numpy(self.inputs[0])
+
+
+def build_source(request: ConversionRequest) -> Source:
+    """Build the network of a request and run it.
+
+    Raises ModelError or CheckpointError for what cannot be built, ConversionError `bad_input` for a network
+    that does not run at that resolution or does not return one finite tensor.
+    """
+    inputs = make_inputs(
+        request.model, request.batch_size, seed=request.input_seed, count=request.input_count
+    )
+    with captured():
+        net, params_m, gmacs = _network(request.model, request.checkpoint)
+        reference = run_eager(net, inputs)
+    if not all(np.isfinite(value).all() for value in reference):
+        raise _bad_input(
+            f"{request.model.name} returns values that are not finite for standard normal inputs",
+            "Check the checkpoint.",
+        )
+    return Source(net, inputs, reference, params_m, gmacs)
+
+
+@lru_cache(maxsize=1)
+def _network(spec: ModelSpec, checkpoint: Path | None) -> tuple[nn.Module, float, float]:
+    """Shared by the fused and unfused conversions of one model; nobody may modify it."""
+    net = instantiate(spec, checkpoint=checkpoint).eval()
+    try:
+        counts = count(net, spec.input_shape(1))
+    except (RuntimeError, ValueError, TypeError, AssertionError, IndexError) as error:
+        raise _does_not_run(error, net, spec.input_shape(1)) from error
+    return net, counts.params_m, counts.gmacs
+
+
+def run_eager(net: nn.Module, inputs: Sequence[Array]) -> tuple[Array, ...]:
+    """The outputs of `net`, one fp32 array per input."""
+    try:
+        with torch.no_grad():
+            outputs = [net(torch.from_numpy(value)) for value in inputs]
+    except (RuntimeError, ValueError, TypeError, AssertionError, IndexError) as error:
+        raise _does_not_run(error, net, inputs[0].shape) from error
+    return tuple(_as_array(value) for value in outputs)
+
+
+def _as_array(output: Any) -> Array:
+    if not isinstance(output, Tensor):
+        kind = f"{len(output)} outputs" if isinstance(output, list | tuple) else type(output).__name__
+        raise _bad_input(
+            f"the network returns {kind}; one tensor is supported", "Convert a part of the network."
+        )
+    return np.ascontiguousarray(output.float().numpy())
+
+
+def _does_not_run(error: Exception, net: nn.Module, shape: tuple[int, ...]) -> ConversionError:
+    found = failure_of(error, "eager", net=net)
+    if found.kind == "out_of_memory":
+        return ConversionError(found)
+    size = "x".join(str(side) for side in shape)
+    where = f" in {found.module}" if found.module else ""
+    return _bad_input(
+        f"the network does not run on a {size} input{where}: {found.message}",
+        "Check resolution and in_channels against the network's own.",
+        module=found.module,
+        source_line=found.source_line,
+    )
+
+
+def _bad_input(message: str, advice: str, *, module: str = "", source_line: str = "") -> ConversionError:
+    return ConversionError(
+        ConversionFailure(
+            "bad_input", "eager", message, module=module, source_line=source_line, advice=advice
+        )
+    )

@@ -1,0 +1,71 @@
+"""Networks and blocks: how to build, load, fuse and count them.
+
+Importing this package loads no torch; the functions do when called.
+
+A new model is one file with a builder, one line in MODELS and one entry in `models.info.INFO`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from models.errors import CheckpointError, FoldingError, ModelError, UnknownModelError
+from models.spec import Case, ModelSpec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = [
+    "MODELS",
+    "Case",
+    "CheckpointError",
+    "FoldingError",
+    "ModelError",
+    "ModelSpec",
+    "UnknownModelError",
+    "build",
+    "instantiate",
+    "load_checkpoint",
+]
+
+MODELS = {
+    "nextvit_small": "models.nextvit:nextvit_small",
+    "nextvit_base": "models.nextvit:nextvit_base",
+    "nextvit_large": "models.nextvit:nextvit_large",
+    "block/ncb": "models.nextvit:ncb",
+    "block/ntb": "models.nextvit:ntb",
+    "block/bottleneck": "models.bottleneck:bottleneck",
+    "block/convnext": "models.convnext:convnext",
+    "block/transformer": "models.transformer:transformer",
+    "block/lsa": "models.twins:lsa",
+    "block/poolformer": "models.poolformer:poolformer",
+    "block/mbconv": "models.mbconv:mbconv",
+    "block/repvgg": "models.repvgg:repvgg",
+    "block/mobileone": "models.mobileone:mobileone",
+    "block/efficientformer4d": "models.efficientformer:efficientformer4d",
+}
+
+
+def build(name: str, **options: Any) -> nn.Module:
+    """The network or block `name` (a key of MODELS, or `timm/NAME`), freshly initialized, in eval mode.
+
+    Raises UnknownModelError with near names, and ModelError for options that it does not take.
+    """
+    from models import building
+
+    return building.build(name, options)
+
+
+def instantiate(spec: ModelSpec, *, checkpoint: Path | None = None) -> nn.Module:
+    """The network of a ModelSpec with its weights; see `models.building.instantiate`."""
+    from models import building
+
+    return building.instantiate(spec, checkpoint=checkpoint)
+
+
+def load_checkpoint(net: nn.Module, path: str | Path, *, ema: bool = False) -> None:
+    """Load a `.safetensors`, `.pth` or `.pt` file strictly; see `models.checkpoint.load_checkpoint`."""
+    from models import checkpoint
+
+    checkpoint.load_checkpoint(net, Path(path), ema=ema)

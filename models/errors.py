@@ -1,0 +1,21 @@
+"""What can go wrong with a model that a user asked for; importing this loads no torch."""
+
+from __future__ import annotations
+
+from models.tables import UnknownNameError
+
+
+class ModelError(ValueError):
+    """A model that cannot be built as asked: names the model, the option, the value and what is valid."""
+
+
+class UnknownModelError(ModelError, UnknownNameError):
+    """A model name that neither our table, nor an installed extension, nor timm holds."""
+
+
+class CheckpointError(ModelError):
+    """A checkpoint file that cannot be read safely, or that does not fit the network."""
+
+
+class FoldingError(ModelError):
+    """A fusion that would not be exact, so it is not made."""

@@ -1,0 +1,293 @@
+"""Facts about every model of ours, for listings and for checking a request before anything is built.
+
+No torch here: a suite of a hundred cases is checked in milliseconds.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import models
+from models.errors import ModelError, UnknownModelError
+from models.spec import ModelSpec
+from models.tables import names, suggest
+from models.timm_names import is_timm_name, timm_names
+
+
+@dataclass(frozen=True, slots=True)
+class OptionRule:
+    """What a keyword of a builder takes: a type, a lower bound, a default (None: derived, see `meaning`)."""
+
+    kind: type
+    default: int | float | bool | None
+    minimum: float
+    meaning: str
+
+    @property
+    def valid(self) -> str:
+        """`an integer of at least 1`, for messages."""
+        if self.kind is bool:
+            return "true or false"
+        noun = "an integer" if self.kind is int else "a number"
+        return f"{noun} of at least {self.minimum:g}"
+
+    def accepts(self, value: object) -> bool:
+        if isinstance(value, bool) or self.kind is bool:
+            return isinstance(value, bool) and self.kind is bool
+        allowed = (int, float) if self.kind is float else int
+        return isinstance(value, allowed) and math.isfinite(value) and value >= self.minimum
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """One line of `list`, and what may be asked of the model.
+
+    `resolution` is the default side of the square input. `params_m` and `gmacs` are at the defaults (networks
+    only: a block has no default width). `multiple_of` and `divisor` are a number, or the name of the option
+    that holds it: of the resolution, and of a block's output channels. `reshape` is empty where stride 2 and
+    new channels are possible, else it says what does that in the paper.
+    """
+
+    family: str
+    description: str
+    paper: str
+    options: Mapping[str, OptionRule] = field(default_factory=dict)
+    resolution: int = 14
+    minimum_resolution: int = 1
+    multiple_of: int | str = 1
+    divisor: int | str = 1
+    minimum_channels: int = 1
+    reshape: str = ""
+    params_m: float | None = None
+    gmacs: float | None = None
+
+
+NETWORK = {
+    "num_classes": OptionRule(int, 1000, 1, "outputs of the classifier"),
+    "in_chans": OptionRule(int, 3, 1, "channels of the image"),
+}
+BLOCK = {
+    "in_channels": OptionRule(int, None, 1, "channels of the input; must be given"),
+    "out_channels": OptionRule(int, None, 1, "channels of the output; those of the input unless given"),
+    "stride": OptionRule(int, 1, 1, "1 or 2"),
+    "resolution": OptionRule(int, None, 1, "side of the input; must be given"),
+}
+REQUIRED = ("in_channels", "resolution")
+MLP4 = {"mlp_ratio": OptionRule(float, 4.0, 0.25, "hidden channels of the MLP per channel")}
+HEADS = {"head_dim": OptionRule(int, 32, 1, "channels per attention head")}
+
+NEXTVIT_PAPER = "Li et al., Next-ViT, arXiv 2207.05501"
+
+INFO: dict[str, ModelInfo] = {
+    "nextvit_small": ModelInfo(
+        "Next-ViT", "Next-ViT-S", NEXTVIT_PAPER, NETWORK, 224, 32, params_m=31.76, gmacs=5.79
+    ),
+    "nextvit_base": ModelInfo(
+        "Next-ViT", "Next-ViT-B", NEXTVIT_PAPER, NETWORK, 224, 32, params_m=44.82, gmacs=8.27
+    ),
+    "nextvit_large": ModelInfo(
+        "Next-ViT", "Next-ViT-L", NEXTVIT_PAPER, NETWORK, 224, 32, params_m=57.87, gmacs=10.75
+    ),
+    "block/ncb": ModelInfo(
+        "Next-ViT",
+        "Next Convolution Block: multi-head convolution, MLP",
+        NEXTVIT_PAPER,
+        {**BLOCK, "mlp_ratio": OptionRule(float, 3.0, 0.25, "hidden channels of the MLP per channel")},
+        divisor=32,
+    ),
+    "block/ntb": ModelInfo(
+        "Next-ViT",
+        "Next Transformer Block: E-MHSA on 3/4 of the channels, MHCA on the rest, MLP",
+        NEXTVIT_PAPER,
+        {
+            **BLOCK,
+            "reduction": OptionRule(
+                int, None, 1, "side of a key's share of tokens; keeps about 49 keys unless given"
+            ),
+            "mlp_ratio": OptionRule(float, 2.0, 0.25, "hidden channels of the MLP per channel"),
+        },
+        divisor=32,
+        minimum_channels=64,
+    ),
+    "block/bottleneck": ModelInfo(
+        "ResNet",
+        "BottleNeck of ResNet-50 v1.5: 1x1, 3x3, 1x1 convolution",
+        "He et al., ResNet, arXiv 1512.03385",
+        BLOCK,
+        divisor=4,
+    ),
+    "block/convnext": ModelInfo(
+        "ConvNeXt",
+        "Depthwise 7x7, LayerNorm, GELU MLP",
+        "Liu et al., ConvNeXt, arXiv 2201.03545",
+        {**BLOCK, **MLP4},
+        reshape="ConvNeXt downsamples between blocks, with LayerNorm and a 2x2 convolution",
+    ),
+    "block/transformer": ModelInfo(
+        "ViT",
+        "Pre-norm transformer block: global self-attention, GELU MLP",
+        "Dosovitskiy et al., ViT, arXiv 2010.11929",
+        {**BLOCK, **HEADS, **MLP4},
+        divisor="head_dim",
+        reshape="ViT keeps one shape from its patch embedding to the end",
+    ),
+    "block/lsa": ModelInfo(
+        "Twins",
+        "Twins-SVT: self-attention inside windows, GELU MLP",
+        "Chu et al., Twins, arXiv 2104.13840",
+        {**BLOCK, "window": OptionRule(int, 7, 1, "side of a window"), **HEADS, **MLP4},
+        multiple_of="window",
+        divisor="head_dim",
+        reshape="Twins downsamples between stages, with a patch embedding",
+    ),
+    "block/poolformer": ModelInfo(
+        "PoolFormer",
+        "Average pooling as token mixer, GroupNorm, GELU MLP",
+        "Yu et al., PoolFormer, arXiv 2111.11418",
+        {
+            **BLOCK,
+            **MLP4,
+            "count_padding": OptionRule(
+                bool, False, 0, "average over the padding too, which makes the pooling a convolution"
+            ),
+        },
+        minimum_channels=2,  # GroupNorm over a single value is undefined
+        reshape="PoolFormer downsamples between stages, with a 3x3 convolution",
+    ),
+    "block/mbconv": ModelInfo(
+        "MobileNetV2",
+        "Inverted residual: 1x1 expansion, depthwise 3x3, linear 1x1, ReLU6",
+        "Sandler et al., MobileNetV2, arXiv 1801.04381",
+        {**BLOCK, "expansion": OptionRule(float, 6.0, 1, "hidden channels per input channel")},
+    ),
+    "block/repvgg": ModelInfo(
+        "RepVGG",
+        "3x3, 1x1 and identity branch, one 3x3 convolution when fused",
+        "Ding et al., RepVGG, arXiv 2101.03697",
+        BLOCK,
+    ),
+    "block/mobileone": ModelInfo(
+        "MobileOne",
+        "Over-parameterized depthwise and pointwise convolution, one each when fused",
+        "Vasu et al., MobileOne, arXiv 2206.04040",
+        {**BLOCK, "branches": OptionRule(int, 4, 1, "parallel convolutions in each part")},
+    ),
+    "block/efficientformer4d": ModelInfo(
+        "EfficientFormer",
+        "MB4D: average pooling as token mixer, BatchNorm, GELU MLP",
+        "Li et al., EfficientFormer, arXiv 2206.01191",
+        {**BLOCK, **MLP4},
+        reshape="EfficientFormer downsamples between stages, with a 3x3 convolution",
+    ),
+}
+
+
+def check(spec: ModelSpec) -> None:
+    """Refuse early what could not be built as asked: name, options, resolution, weights.
+
+    Raises UnknownModelError or ModelError, naming the model, the option, the value and what is valid. What a
+    timm model or an extension takes is known only when it is built; here their names are checked.
+    """
+    check_name(spec.name)
+    check_weights(spec.name, spec.weights)
+    check_resolution(spec.name, spec.resolution)
+    if spec.option("pretrained") is not None:
+        raise ModelError(
+            f"{spec.name}: pretrained: weights are named by the spec: random:SEED or a checkpoint"
+        )
+    check_options(spec.name, spec.build_options())
+
+
+def check_name(name: str) -> None:
+    """Raises UnknownModelError with near names for what is neither ours, an extension's, nor timm's."""
+    if name in models.MODELS or (name.startswith("timm/") and is_timm_name(name.removeprefix("timm/"))):
+        return
+    ours = names(models.MODELS, "models")
+    if name in ours:
+        return
+    known = [*ours, *(f"timm/{timm_name}" for timm_name in timm_names())]
+    raise UnknownModelError(f"unknown model '{name}': {suggest(name, known)}")
+
+
+def check_weights(name: str, weights: str) -> None:
+    """Raises ModelError unless `weights` is `random:SEED` or `sha256:` and 64 hex digits."""
+    if not re.fullmatch(r"random:\d{1,18}|sha256:[0-9a-f]{64}", weights):
+        raise ModelError(
+            f"{name}: weights={weights!r}: must be random:SEED or sha256: and 64 hexadecimal digits"
+        )
+
+
+def check_resolution(name: str, resolution: object) -> None:
+    """Raises ModelError for a resolution that is no positive integer, or too small for a network of ours."""
+    minimum = INFO[name].minimum_resolution if name in INFO else 1
+    rule = OptionRule(int, None, minimum, "side of the input")
+    if not rule.accepts(resolution):
+        raise ModelError(f"{name}: resolution={resolution!r}: must be {rule.valid}")
+
+
+def check_options(name: str, options: Mapping[str, Any]) -> None:
+    """Raises ModelError for an option of ours that is unknown, missing, of another type or out of range.
+
+    Of another model only `in_chans` is known, as its input is made from it.
+    """
+    info = INFO.get(name)
+    if info is None:
+        info = ModelInfo("", "", "", NETWORK)
+        options = {option: value for option, value in options.items() if option == "in_chans"}
+    for option, value in options.items():
+        _check_option(name, info, option, value)
+    if "in_channels" in info.options:
+        _check_block(name, info, options)
+
+
+def _check_option(name: str, info: ModelInfo, option: str, value: object) -> None:
+    rule = info.options.get(option)
+    if rule is None:
+        raise ModelError(f"{name}: unknown option '{option}={value!r}': {suggest(option, info.options)}")
+    derived = value is None and rule.default is None and option not in REQUIRED
+    if not derived and not rule.accepts(value):
+        raise ModelError(f"{name}: {option}={value!r}: must be {rule.valid}")
+
+
+def _check_block(name: str, info: ModelInfo, options: Mapping[str, Any]) -> None:
+    missing = [option for option in REQUIRED if option not in options]
+    if missing:
+        raise ModelError(f"{name}: {' and '.join(missing)} must be given: {info.options[missing[0]].valid}")
+    values = {option: rule.default for option, rule in info.options.items()} | dict(options)
+    channels, stride = values["in_channels"], values["stride"]
+    out_channels = values["out_channels"] or channels
+    if stride not in (1, 2):
+        raise ModelError(f"{name}: stride={stride}: must be 1 or 2")
+    if info.reshape and (stride != 1 or out_channels != channels):
+        raise ModelError(
+            f"{name}: stride={stride}, in_channels={channels}, out_channels={out_channels}: "
+            f"the block keeps its shape ({info.reshape}); use stride 1 and equal channels"
+        )
+    _check_multiple(name, "out_channels", out_channels, _number(info.divisor, values), info.minimum_channels)
+    _check_multiple(name, "resolution", values["resolution"], _number(info.multiple_of, values), 1)
+    _check_reduction(name, values.get("reduction"), math.ceil(values["resolution"] / stride))
+
+
+def _number(value: int | str, options: Mapping[str, Any]) -> int:
+    return int(options[value]) if isinstance(value, str) else value
+
+
+def _check_multiple(name: str, option: str, value: int, divisor: int, minimum: int) -> None:
+    if value % divisor == 0 and value >= minimum:
+        return
+    minimum = max(minimum, divisor)
+    low, high = value // divisor * divisor, (value // divisor + 1) * divisor
+    near = " or ".join(str(number) for number in (low, high) if number >= minimum) or str(minimum)
+    rule = f"a multiple of {divisor}" if divisor > 1 else "an integer"
+    raise ModelError(f"{name}: {option}={value}: must be {rule} of at least {minimum}, such as {near}")
+
+
+def _check_reduction(name: str, reduction: int | None, side: int) -> None:
+    if reduction is not None and reduction > side:
+        raise ModelError(
+            f"{name}: reduction={reduction}: must be at most {side}, the side of the map that attention sees"
+        )

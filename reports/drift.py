@@ -1,0 +1,76 @@
+"""Does the latency move while it is measured? Across rounds (the machine) and inside them (the process)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+SIGNIFICANCE = 0.05
+MIN_CHANGE = 0.02
+_MIN_ROUNDS = 5
+_MIN_SAMPLES = 9
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """Relative change of the latency from first to last round, and from first to last third of a round.
+
+    A change that chance explains (5 % level), or of less than 2 %, is reported as 0.
+    """
+
+    across_rounds: float = 0.0
+    within_rounds: float = 0.0
+
+    @property
+    def found(self) -> bool:
+        return self.across_rounds != 0.0 or self.within_rounds != 0.0
+
+
+def estimate_drift(per_round: Sequence[Floats], started_at_ns: Sequence[int]) -> Drift:
+    """Judge both drifts of one measurement; `per_round` are samples in order, in any unit of time."""
+    order = np.argsort(started_at_ns, kind="stable")
+    medians = np.array([np.median(per_round[i]) for i in order])
+    return Drift(_across(np.log(medians)), _within(per_round))
+
+
+def _across(logs: Floats) -> float:
+    """Mann-Kendall's test for a trend, and the Theil-Sen slope over the whole span."""
+    count = logs.size
+    if count < _MIN_ROUNDS:
+        return 0.0
+    left, right = np.triu_indices(count, k=1)
+    steps = logs[right] - logs[left]
+    change = math.expm1(float(np.median(steps / (right - left))) * (count - 1))
+    inversions = int(np.count_nonzero(steps < 0))
+    return change if _trend_p(inversions, count) <= SIGNIFICANCE and abs(change) >= MIN_CHANGE else 0.0
+
+
+def _within(per_round: Sequence[Floats]) -> float:
+    """Mean log ratio of the last third's median to the first third's, with a t interval over rounds."""
+    from scipy.special import stdtrit
+
+    thirds = [(v[: v.size // 3], v[-(v.size // 3) :]) for v in per_round if v.size >= _MIN_SAMPLES]
+    if len(thirds) < 2:
+        return 0.0
+    logs = np.array([math.log(np.median(last) / np.median(first)) for first, last in thirds])
+    mean = float(logs.mean())
+    half = (
+        float(stdtrit(logs.size - 1, 1 - SIGNIFICANCE / 2)) * float(logs.std(ddof=1)) / math.sqrt(logs.size)
+    )
+    change = math.expm1(mean)
+    return change if abs(mean) > half and abs(change) >= MIN_CHANGE else 0.0
+
+
+def _trend_p(inversions: int, count: int) -> float:
+    """Exact two-sided p of so few (or so many) inversions in a random order of `count` values."""
+    ways = np.ones(1)
+    for size in range(2, count + 1):
+        ways = np.convolve(ways, np.ones(size))
+    extreme = min(inversions, ways.size - 1 - inversions)
+    return min(1.0, 2.0 * float(ways[: extreme + 1].sum() / ways.sum()))

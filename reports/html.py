@@ -1,0 +1,272 @@
+"""The report: one HTML file that needs nothing else, opens from disk and cannot talk to a network."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from reports import case_table, findings, interactive, view
+from reports import formatting as fmt
+from reports.files import write_text
+from reports.flags import is_simulated
+from reports.grids import Cell, Grid, Line, facts
+from reports.records import PublishedFigure, StoredRun
+from reports.tables import Facet, Row, RunTable, build, fused_facets, fused_pairs
+
+_COSTS = {"gmacs": "GMACs", "params_m": "Parameters"}
+
+
+def write_report(
+    stored_run: StoredRun, path: Path, *, published: Sequence[PublishedFigure] | None = None
+) -> Path:
+    """Write the report of a run and return its path.
+
+    `published` are others' figures for the run's models, shown in a section of their own. The same input
+    gives the same bytes. Raises reports.files.OutputError where the file cannot be written.
+    """
+    path = Path(path)
+    write_text(path, render(stored_run, published=published))
+    return path
+
+
+def render(stored_run: StoredRun, *, published: Sequence[PublishedFigure] | None = None) -> str:
+    """The report as text."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("reports", "templates"), autoescape=True, undefined=StrictUndefined
+    )
+    table = build(stored_run)
+    scripts = _scripts()
+    css = _asset("report.css")
+    page = {
+        **_summary(table),
+        **_cost(table),
+        **_fusion(table),
+        **_published(table, published or ()),
+        **_details(table),
+        "css": css,
+        "scripts": scripts,
+        "policy": content_security_policy(scripts),
+        "data": _embedded(table),
+    }
+    page["sections"] = _sections(page)
+    return environment.get_template("report.html.j2").render(page)
+
+
+def content_security_policy(scripts: Sequence[str]) -> str:
+    """Nothing from anywhere; only these scripts run. plotly styles its charts inline, hence style-src."""
+    hashes = " ".join(f"'sha256-{_sha256(script)}'" for script in scripts)
+    return (
+        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:;"
+        " base-uri 'none'; form-action 'none'"
+    )
+
+
+def _summary(table: RunTable) -> dict[str, Any]:
+    from reports import figures
+
+    info = table.info
+    facets = fused_facets(table)
+    return {
+        "table": table,
+        "title": f"{info.suite}: latency report, run {info.run_id}",
+        "file_stem": fmt.slug(f"{info.suite}-run-{info.run_id}") or "report",
+        "started": fmt.moment(info.started_at_ns),
+        "headline": findings.headline(table),
+        "context": _context(table),
+        "key_facts": view.key_facts(table),
+        "simulated": _simulated(table),
+        "answers": view.answers(table),
+        "unranked": any(row.serious for row in table.rows),
+        "axis_note": "All panels share one axis." if figures.shares_axis(facets, table.unit) else "",
+        "latency_panels": figures.latency_panels(facets, table.unit),
+        "results": case_table.results(table),
+        "filters": case_table.filters(table),
+        "failures": view.failures(table),
+        "flag_lines": view.flag_lines(table),
+    }
+
+
+def _cost(table: RunTable) -> dict[str, Any]:
+    """Where GMACs and parameters mislead, over all groups; the worst inversions by GMACs are named."""
+    from reports import figures, scatter
+
+    facets = fused_facets(table)
+    found = {
+        (facet.title, cost): agreement
+        for facet in facets
+        for cost in _COSTS
+        if (agreement := findings.cost_agreement(facet, cost))
+    }
+    by_cost = {
+        cost: [(f, found[f.title, cost]) for f in facets if (f.title, cost) in found] for cost in _COSTS
+    }
+    return {
+        "agreements": [
+            findings.describe_agreements(by_cost[c], name) for c, name in _COSTS.items() if by_cost[c]
+        ],
+        "inversions": [
+            f"At {facet.title}, {findings.describe_inversion(inversion, 'GMACs')}"
+            for facet, inversion in findings.worst_inversions(by_cost["gmacs"])
+        ],
+        "cost_chart": interactive.cost_chart(table) is not None,
+        "cost_panels": scatter.cost_panels(facets, found, table.unit),
+        "rate_panels": figures.rate_panels(facets),
+    }
+
+
+def _fusion(table: RunTable) -> dict[str, Any]:
+    from reports import figures
+
+    pairs = fused_pairs(table)
+    if not pairs:
+        return {"fusion": None}
+    several = len({row.case.model.shape_label for row, _, _ in pairs}) > 1
+    names = [f"{row.label} {row.case.model.shape_label}" if several else row.label for row, _, _ in pairs]
+    return {
+        "fusion": view.fusion(pairs, names, table.unit),
+        "fusion_text": findings.describe_fusion(pairs),
+        "fusion_panel": figures.fusion_panel(pairs, names),
+    }
+
+
+def _published(table: RunTable, published: Sequence[PublishedFigure]) -> dict[str, Any]:
+    """Accuracy over our latency per group, and the authors' own figures in a table."""
+    from reports import scatter
+
+    figures = {(f.model, f.resolution): f for f in published}
+    facets = fused_facets(table)
+    matched = [
+        (row, facet, figures[row.case.model.name, row.case.model.resolution])
+        for facet in facets
+        for row in facet.rows
+        if (row.case.model.name, row.case.model.resolution) in figures
+    ]
+    if not matched:
+        return {"published": None}
+    panels = []
+    for place, facet in enumerate(facets):
+        points = [(r, f.top1) for r, where, f in matched if where is facet and f.top1 and r.rank]
+        if len(points) > 1:
+            panels.append(scatter.accuracy_panel(points, facet.title, f"accuracy-{place}", table.unit))
+    return {"published": _published_grid(matched), "accuracy_panels": panels}
+
+
+def _published_grid(matched: Sequence[tuple[Row, Facet, PublishedFigure]]) -> Grid:
+    heads = (
+        ("Model", False, ""),
+        ("Group", False, ""),
+        ("Measured here", True, ""),
+        ("Top-1, %", True, "published"),
+        ("Published latency", False, "on the authors' device"),
+        ("Source", False, ""),
+    )
+    lines = tuple(
+        Line(
+            (
+                Cell(row.label, css="name"),
+                Cell(facet.title),
+                Cell(fmt.latency(row.summary.median_ns, row.summary.half_width)),
+                Cell(fmt.MISSING if figure.top1 is None else f"{figure.top1:.1f}"),
+                Cell("; ".join(f"{ms:g} ms ({setup})" for setup, ms in figure.latencies) or fmt.MISSING),
+                Cell(figure.source),
+            )
+        )
+        for row, facet, figure in matched
+    )
+    return Grid("Beside what was published", heads, lines)
+
+
+def _details(table: RunTable) -> dict[str, Any]:
+    from reports import figures
+
+    ledger = view.ledger(table)
+    share = view.harness_share(table)
+    return {
+        "sample_panels": figures.sample_panels(table.facets),
+        "thinned": interactive.was_thinned(table, figures.MAX_DRAWN),
+        "parity": view.parity(table),
+        "parity_summary": view.parity_summary(table),
+        "parity_failed": any(flag.name == "parity_failed" for flag in table.flags),
+        "environment": facts("As the program found it", table.info.environment),
+        "protocols": view.protocols(table),
+        "ledger_panel": figures.ledger_panel(ledger) if ledger else None,
+        "ledger_text": f"The harness took {fmt.percent(share)} of the wall time: everything but conversion,"
+        " warm-up and timed work." if share is not None else "",
+        "revision": _revision(table),
+    }  # fmt: skip
+
+
+def _revision(table: RunTable) -> str:
+    """`0123456789ab with local changes`, or nothing where the environment does not tell."""
+    revision = table.info.environment.get("revision")
+    if not isinstance(revision, dict) or not revision.get("commit"):
+        return ""
+    return f"{str(revision['commit'])[:12]}{' with local changes' if revision.get('dirty') else ''}"
+
+
+def _context(table: RunTable) -> str:
+    """One line under the headline: the common settings, the runtime and the processor."""
+    runtimes = list(dict.fromkeys(facet.protocol.runtime for facet in table.facets))
+    common = [words for words in table.common if not any(text.startswith(words) for text in runtimes)]
+    cpu = table.info.environment.get("cpu")
+    model = cpu.get("model", "") if isinstance(cpu, dict) else ""
+    unfinished = "not finished" if table.info.finished_at_ns is None else ""
+    return " · ".join(filter(None, [*common, *runtimes[:2], model, unfinished]))
+
+
+def _simulated(table: RunTable) -> str:
+    rows = [row for row in table.rows if is_simulated(row.result)]
+    if not rows:
+        return ""
+    which = "All results" if len(rows) == len(table.rows) else f"{len(rows)} of {len(table.rows)} results"
+    return f"{which} on this page come from a simulated backend, not from a device. They are not latencies."
+
+
+def _sections(page: dict[str, Any]) -> list[tuple[str, str]]:
+    """(anchor, text) of the sections that this report has."""
+    wanted = (
+        ("latency", "Latency", bool(page["table"].rows)),
+        ("results", "All results", True),
+        ("cost", "FLOPs", bool(page["cost_chart"] or page["cost_panels"])),
+        ("rate", "Rate", bool(page["rate_panels"])),
+        ("fusion", "Fusion", page["fusion"] is not None),
+        ("accuracy", "Accuracy", page["published"] is not None),
+        ("samples", "Samples", bool(page["table"].rows)),
+        ("parity", "Parity", True),
+        ("conditions", "Conditions", True),
+        ("method", "How to read", True),
+    )
+    return [(anchor, text) for anchor, text, present in wanted if present]
+
+
+def _embedded(table: RunTable) -> str:
+    """The charts' data as JSON that cannot end its script element."""
+    data: dict[str, Any] = {"samples": interactive.sample_browser(table)}
+    cost = interactive.cost_chart(table)
+    if cost:
+        data["cost"] = cost
+    data["cost_layout"] = interactive.base_layout()
+    return json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+
+
+def _scripts() -> list[str]:
+    """plotly's own bundle, as its package ships it, and the page's script."""
+    from plotly.offline import get_plotlyjs
+
+    return [str(get_plotlyjs()), _asset("report.js")]
+
+
+def _asset(name: str) -> str:
+    from importlib.resources import files
+
+    return (files("reports.templates") / name).read_text(encoding="utf-8")
+
+
+def _sha256(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -1,0 +1,108 @@
+"""What the store gives back: runs, their cases in plan order, raw rounds and where the time went."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from converters.artifact import Artifact
+from models.spec import Case
+from runners.measurement import Failure, Measurement, Round
+
+DEFAULT_TARGET = 0.01
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """One run of a suite: what was planned, with which command, where and when (ns since 1970, UTC).
+
+    `finished_at_ns` is None while a run is under way or was interrupted; `case_ids` are in plan order.
+    """
+
+    run_id: int
+    suite: str
+    plan_digest: str
+    seed: int
+    started_at_ns: int
+    finished_at_ns: int | None
+    command: str
+    config: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    case_ids: tuple[str, ...]
+
+    @property
+    def target(self) -> float:
+        """Wanted relative half width of the 95 % interval: `config["timing"]["target"]`, else 1 %."""
+        timing = self.config.get("timing")
+        value = timing.get("target", DEFAULT_TARGET) if isinstance(timing, Mapping) else DEFAULT_TARGET
+        return float(value)
+
+
+@dataclass(frozen=True)
+class Session:
+    """One invocation that worked on a run: its wall time and where that went, in nanoseconds.
+
+    A run that was interrupted and resumed has several.
+    """
+
+    session_id: int
+    run_id: int
+    started_at_ns: int
+    wall_ns: int
+    ledger: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """Everything stored for one case of a run.
+
+    `rounds` are ordered by round index, then attempt. `failure` is the latest failure, and only while no
+    round was stored after it. `attempts` counts the stored records, rounds and failures alike.
+    """
+
+    case: Case
+    artifact: Artifact | None = None
+    rounds: tuple[Round, ...] = ()
+    failure: Failure | None = None
+    attempts: int = 0
+    last_protocol_id: str = ""
+
+    @property
+    def measurement(self) -> Measurement | None:
+        """The rounds that share the protocol of the last stored round, or None without a round."""
+        kept = [r for r in self.rounds if r.protocol.id == self._protocol_id]
+        return Measurement(kept[0].protocol, tuple(kept)) if kept else None
+
+    @property
+    def other_protocol_rounds(self) -> tuple[Round, ...]:
+        """Rounds taken under an earlier protocol (a runtime was updated, say): kept, never averaged in."""
+        return tuple(r for r in self.rounds if r.protocol.id != self._protocol_id)
+
+    @property
+    def _protocol_id(self) -> str:
+        return self.last_protocol_id or (self.rounds[-1].protocol.id if self.rounds else "")
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A whole run as read from the store, results in plan order."""
+
+    info: RunInfo
+    results: tuple[CaseResult, ...]
+    sessions: tuple[Session, ...] = ()
+
+
+@dataclass(frozen=True)
+class PublishedFigure:
+    """What others published about a model: shown beside our measurement, never mixed with it.
+
+    `model` is a case's model name, `resolution` the input side; `top1` ImageNet accuracy in percent;
+    `latencies` pairs of (setup, milliseconds) on the authors' own devices; `source` where they stand.
+    """
+
+    model: str
+    resolution: int
+    source: str
+    top1: float | None = None
+    latencies: tuple[tuple[str, float], ...] = ()

@@ -1,0 +1,265 @@
+"""A stored run as rows and comparable groups: the view that the terminal, the report and exports share."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from models.spec import Case
+from reports.flags import Flag, flags, ordered
+from reports.formatting import count, time_unit
+from reports.records import CaseResult, RunInfo, Session, StoredRun
+from reports.statistics import Rank, Ratio, Summary, paired_ratio, rank_groups, summarize
+from runners.measurement import Measurement, Protocol
+
+# every setting that keeps two cases from sharing a ranking, and how it reads
+_SETTINGS = ("shape", "backend", "precision", "batch", "device", "compute unit", "threads", "fusion")
+_SMALLEST_SHOWN = 0.05  # a column is in milliseconds while its smallest entry is at least this many
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured case: its statistics, flags, and place among the cases it may be compared with.
+
+    `label` is the shortest name that is unique within its group; `versus_best` the ratio to the group's
+    fastest ranked row, None for that one itself. `rank` is None for a row whose number is in doubt.
+    """
+
+    result: CaseResult
+    measurement: Measurement
+    summary: Summary
+    flags: tuple[Flag, ...]
+    label: str = ""
+    rank: Rank | None = None
+    versus_best: Ratio | None = None
+
+    @property
+    def case(self) -> Case:
+        return self.result.case
+
+    @property
+    def gmacs(self) -> float | None:
+        """GMACs of one inference: the artifact's figure is that of a single image."""
+        artifact = self.result.artifact
+        return artifact.gmacs * self.case.batch_size if artifact and artifact.gmacs > 0 else None
+
+    @property
+    def params_m(self) -> float | None:
+        artifact = self.result.artifact
+        return artifact.params_m if artifact and artifact.params_m > 0 else None
+
+    @property
+    def gmacs_per_s(self) -> float | None:
+        return self.gmacs / (self.summary.median_ns * 1e-9) if self.gmacs else None
+
+    @property
+    def serious(self) -> bool:
+        return any(flag.serious for flag in self.flags)
+
+
+@dataclass(frozen=True)
+class Facet:
+    """Cases that may be ranked: same shape and settings, same protocol. Rows are fastest first.
+
+    `title` names what sets this group apart from the others of the run.
+    """
+
+    title: str
+    settings: Mapping[str, str]
+    protocol: Protocol
+    rows: tuple[Row, ...]
+
+    @property
+    def is_block(self) -> bool:
+        return self.rows[0].case.model.is_block
+
+    @property
+    def ranked(self) -> tuple[Row, ...]:
+        return tuple(row for row in self.rows if row.rank)
+
+    @property
+    def leaders(self) -> tuple[Row, ...]:
+        """The fastest ranked row, with all that tie with it."""
+        return tuple(row for row in self.ranked if row.rank and row.rank.place == 1)
+
+
+@dataclass(frozen=True)
+class RunTable:
+    """A run ready to be shown. `common` lists the settings that all cases share; `flags` those present."""
+
+    info: RunInfo
+    facets: tuple[Facet, ...]
+    failures: tuple[CaseResult, ...]
+    pending: tuple[CaseResult, ...]
+    sessions: tuple[Session, ...]
+    common: tuple[str, ...]
+    varying: tuple[str, ...]
+    flags: tuple[Flag, ...]
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        return tuple(row for facet in self.facets for row in facet.rows)
+
+    @property
+    def planned(self) -> int:
+        return len(self.info.case_ids)
+
+    @property
+    def unit(self) -> tuple[float, str]:
+        """One time unit for the whole table, so that columns can be read down: (ns per unit, name)."""
+        medians = [row.summary.median_ns for row in self.rows]
+        return time_unit(min(medians) / _SMALLEST_SHOWN) if medians else time_unit(1e6)
+
+
+def build(run: StoredRun) -> RunTable:
+    """Summaries, flags, groups and ranks of a whole run; facets in plan order."""
+    rows = [row for result in run.results if (row := _row(result, run.info.target))]
+    varying = _varying([result.case for result in run.results])
+    groups: dict[tuple[str, ...], list[Row]] = defaultdict(list)
+    for row in rows:
+        key = (*settings(row.case).values(), row.measurement.protocol.id)
+        groups[key].append(row)
+    facets = [_facet(group, varying) for group in groups.values()]
+    return RunTable(
+        info=run.info,
+        facets=tuple(_with_distinct_titles(facets)),
+        failures=tuple(r for r in run.results if r.failure is not None),
+        pending=tuple(r for r in run.results if r.failure is None and not r.rounds),
+        sessions=run.sessions,
+        common=_common([result.case for result in run.results]),
+        varying=varying,
+        flags=ordered(flag for row in rows for flag in row.flags),
+    )
+
+
+def settings(case: Case) -> dict[str, str]:
+    """What must be equal for two cases to share a ranking, as words: shape, backend, precision, ..."""
+    values = (
+        _shape(case),
+        case.backend,
+        case.precision,
+        f"batch {case.batch_size}",
+        case.device,
+        case.compute_unit,
+        count(case.threads, "thread"),
+        "fused" if case.fused else "unfused",
+    )
+    return dict(zip(_SETTINGS, values, strict=True))
+
+
+def fused_pairs(table: RunTable) -> list[tuple[Row, Row, Ratio]]:
+    """(fused, unfused, time of unfused over fused) for every case measured both ways under one protocol."""
+    unfused = {replace(row.case, fused=True).id: row for row in table.rows if not row.case.fused}
+    pairs = []
+    for row in table.rows:
+        other = unfused.get(row.case.id) if row.case.fused else None
+        if other is None or other.measurement.protocol.id != row.measurement.protocol.id:
+            continue
+        ratio = paired_ratio(other.measurement, row.measurement)
+        if ratio is not None:
+            pairs.append((row, other, ratio))
+    return sorted(pairs, key=lambda pair: -pair[2].value)
+
+
+def fused_facets(table: RunTable) -> tuple[Facet, ...]:
+    """The groups that answer the main question: unfused ones only where nothing fused was measured."""
+    fused = tuple(f for f in table.facets if f.settings["fusion"] == "fused")
+    return fused or table.facets
+
+
+def _row(result: CaseResult, target: float) -> Row | None:
+    measurement = result.measurement
+    if measurement is None:
+        return None
+    summary = summarize(measurement, target=target, batch_size=result.case.batch_size)
+    return Row(result, measurement, summary, flags(result, summary))
+
+
+def _facet(group: Sequence[Row], varying: Sequence[str]) -> Facet:
+    """Rank and label one group, fastest first. A row with a serious flag is shown but takes no place."""
+    ranks = rank_groups({row.case.id: row.measurement for row in group if not row.serious})
+    fastest_first = sorted(group, key=lambda r: (r.summary.median_ns, r.case.id))
+    best = next((row for row in fastest_first if row.case.id in ranks), None)
+    labels = _labels([row.case for row in fastest_first])
+    rows = [
+        replace(
+            row,
+            label=label,
+            rank=ranks.get(row.case.id),
+            versus_best=paired_ratio(row.measurement, best.measurement) if best and row is not best else None,
+        )
+        for row, label in zip(fastest_first, labels, strict=True)
+    ]
+    words = settings(fastest_first[0].case)
+    return Facet(_title(words, varying), words, fastest_first[0].measurement.protocol, tuple(rows))
+
+
+def _title(words: Mapping[str, str], varying: Sequence[str]) -> str:
+    """The shape, and whatever else differs within the run; being fused goes without saying."""
+    names = ("shape", *(name for name in varying if name != "shape"))
+    return ", ".join(words[name] for name in names if words[name] and words[name] != "fused")
+
+
+def _with_distinct_titles(facets: Sequence[Facet]) -> list[Facet]:
+    """Groups that only their protocol tells apart are named by the runtime and the protocol's id."""
+    uses = Counter(facet.title for facet in facets)
+    return [
+        replace(f, title=f"{f.title}, {f.protocol.runtime} ({f.protocol.id})") if uses[f.title] > 1 else f
+        for f in facets
+    ]
+
+
+def _shape(case: Case) -> str:
+    """The stage of a block, with the stride and output channels that make it another task."""
+    if not case.model.is_block:
+        return f"{case.model.resolution}x{case.model.resolution}"
+    parts = [case.model.shape_label]
+    stride, out = case.model.option("stride", 1), case.model.option("out_channels")
+    if stride != 1:
+        parts.append(f"stride {stride}")
+    if out is not None and out != case.model.option("in_channels"):
+        parts.append(f"to {out} channels")
+    return " ".join(parts)
+
+
+def short_name(case: Case) -> str:
+    """`ncb` for `block/ncb`, `convnext_tiny` for `timm/convnext_tiny`."""
+    return case.model.name.removeprefix("block/").removeprefix("timm/")
+
+
+def _labels(cases: Sequence[Case]) -> list[str]:
+    """Short names; where two are equal, followed by whatever tells those cases apart."""
+    uses = Counter(short_name(case) for case in cases)
+    return [
+        short_name(case) if uses[short_name(case)] == 1 else f"{short_name(case)} {_distinction(case, cases)}"
+        for case in cases
+    ]
+
+
+def _distinction(case: Case, cases: Iterable[Case]) -> str:
+    rivals = [other for other in cases if short_name(other) == short_name(case) and other != case]
+    facts = {"name": case.model.name, "weights": case.model.weights, **dict(case.model.options)}
+    differing = [
+        f"{name}={value}"
+        for name, value in facts.items()
+        if any(_fact(other, name) != value for other in rivals)
+    ]
+    return " ".join(differing) or case.id
+
+
+def _fact(case: Case, name: str) -> object:
+    facts: dict[str, object] = {"name": case.model.name, "weights": case.model.weights}
+    return facts[name] if name in facts else case.model.option(name)
+
+
+def _varying(cases: Sequence[Case]) -> tuple[str, ...]:
+    words = [settings(case) for case in cases]
+    return tuple(name for name in _SETTINGS if len({w[name] for w in words}) > 1)
+
+
+def _common(cases: Sequence[Case]) -> tuple[str, ...]:
+    if not cases:
+        return ()
+    varying = _varying(cases)
+    return tuple(value for name, value in settings(cases[0]).items() if name not in varying and value)

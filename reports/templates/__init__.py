@@ -1,0 +1,1 @@
+"""The HTML report's template, style sheet and script, as package data."""

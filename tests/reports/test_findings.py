@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from reports import findings
+from reports.records import CaseResult
+from reports.tables import build, fused_pairs
+from runners.measurement import Failure
+
+
+@pytest.fixture
+def block_run(sample):
+    """A run of blocks at given milliseconds: {(name, side): ms}."""
+
+    def make(times, **options):
+        results = []
+        for seed, ((name, side), ms) in enumerate(times.items()):
+            case = sample.block_case(f"block/{name}", side, 384)
+            results.append(sample.measured(case, 0.2, 1.0, 200.0 / ms, seed=seed, between=0.002, **options))
+        return sample.run_of(results)
+
+    return make
+
+
+def headline(run) -> str:
+    return findings.headline(build(run))
+
+
+def test_one_group_names_the_lead_with_its_interval(block_run):
+    text = headline(block_run({("ncb", 14): 1.9, ("convnext", 14): 2.47}))
+    assert text.startswith("At 14x14x384, ncb takes 1.9")
+    assert text.endswith("] faster than convnext.")
+    assert "1.298× [1.291, 1.305]" in text
+
+
+def test_a_small_lead_is_in_percent(block_run):
+    text = headline(block_run({("ncb", 14): 1.9, ("convnext", 14): 1.95}))
+    assert " % [" in text
+    assert text.endswith("%] faster than convnext.")
+
+
+def test_a_tie_is_said_and_the_next_named(block_run):
+    text = headline(block_run({("ncb", 14): 1.9, ("ntb", 14): 1.9, ("lsa", 14): 3.0}))
+    assert "tie at 1.9" in text
+    assert "their difference inside the noise" in text
+    assert text.endswith("faster than lsa.")
+    assert "ncb" in text
+    assert "ntb" in text
+
+
+def test_a_tie_of_all_claims_no_lead(block_run):
+    text = headline(block_run({("ncb", 14): 1.9, ("ntb", 14): 1.9}))
+    assert "faster" not in text
+
+
+def test_a_single_case_is_stated_alone(block_run):
+    text = headline(block_run({("ncb", 14): 1.9}))
+    assert text.startswith("At 14x14x384, ncb takes 1.9")
+    assert "faster" not in text
+
+
+def test_one_winner_everywhere(block_run):
+    text = headline(block_run({("ncb", 14): 1.9, ("lsa", 14): 2.5, ("ncb", 7): 1.0, ("lsa", 7): 1.2}))
+    assert text.startswith("ncb is the fastest block at both shapes, by at least 1.198× [")
+    assert text.endswith("(over lsa, at 7x7x384).")
+
+
+def test_different_winners(block_run):
+    text = headline(block_run({("ncb", 14): 1.9, ("lsa", 14): 2.5, ("ncb", 7): 1.3, ("lsa", 7): 1.0}))
+    assert text == "No single block is fastest everywhere: ncb at 14x14x384; lsa at 7x7x384."
+
+
+def test_never_beaten(blocks_run):
+    assert headline(blocks_run) == (
+        "No block beats bottleneck: it leads at 56x56x96, 14x14x384 and 7x7x768,"
+        " and ties with mobileone and ncb at 28x28x192."
+    )
+
+
+def test_networks_on_several_backends(networks_run):
+    text = headline(networks_run)
+    assert text.startswith("mobilenetv2_100 is the fastest network on both backends, by at least 2.3")
+
+
+def test_nothing_measured(sample):
+    cases = [sample.block_case(f"block/{name}", 14, 384) for name in ("ncb", "ntb", "lsa")]
+    failures = [Failure("unavailable", "no GPU", built=True)] * 2 + [Failure("conversion", "no op")]
+    results = [CaseResult(c, None, (), f, 1) for c, f in zip(cases, failures, strict=True)]
+    assert headline(sample.run_of(results)) == (
+        "Nothing was measured: 3 of 3 cases failed, unavailable (2) and conversion (1);"
+        " 2 artifacts built but not timed."
+    )
+
+
+def test_nothing_reached_and_nothing_planned(sample):
+    waiting = CaseResult(sample.block_case("block/ncb", 14, 384))
+    assert headline(sample.run_of([waiting])) == "Nothing was measured yet: 1 case planned."
+    assert headline(sample.run_of([])) == "Nothing was measured yet: 0 cases planned."
+
+
+def test_only_doubtful_results(sample, block_run):
+    (result,) = block_run({("ncb", 14): 1.9}).results
+    broken = dataclasses.replace(result, artifact=sample.make_artifact(result.case, 0.2, 1.0, passed=False))
+    assert headline(sample.run_of([broken])) == (
+        "No result can be ranked: every measured case is flagged parity failed."
+    )
+
+
+def test_flops_that_predict_perfectly_have_no_inversion(sample):
+    results = [
+        sample.measured(sample.block_case(f"block/{n}", 14, 384), gmacs, gmacs, 100.0, seed=i)
+        for i, (n, gmacs) in enumerate({"ncb": 0.1, "ntb": 0.2, "lsa": 0.3, "convnext": 0.4}.items())
+    ]
+    (facet,) = build(sample.run_of(results)).facets
+    agreement = findings.cost_agreement(facet, "gmacs")
+    assert agreement.tau == pytest.approx(1.0)
+    assert (agreement.inverted_pairs, agreement.pairs) == (0, 6)
+
+
+def test_inversions_are_named_with_both_ratios(sample):
+    facts = {"ncb": (0.2, 100.0), "ntb": (0.1, 25.0), "lsa": (0.4, 100.0)}  # GMACs, GMAC/s: 2, 4, 4 ms
+    results = [
+        sample.measured(sample.block_case(f"block/{n}", 14, 384), gmacs, 1.0, rate, seed=i, between=0.002)
+        for i, (n, (gmacs, rate)) in enumerate(facts.items())
+    ]
+    (facet,) = build(sample.run_of(results)).facets
+    agreement = findings.cost_agreement(facet, "gmacs")
+    (worst,) = agreement.inversions
+    text = findings.describe_inversion(worst, "GMACs")
+    assert text.startswith("ntb has 0.500× the GMACs of ncb but takes 2.0")
+    assert text.endswith("] as long.")
+    assert agreement.tau == pytest.approx(0.0)  # one pair right, one wrong, and a tie inside the noise
+
+
+def test_costs_need_three_cases(block_run):
+    (facet,) = build(block_run({("ncb", 14): 1.9, ("ntb", 14): 2.5})).facets
+    assert findings.cost_agreement(facet, "gmacs") is None
+
+
+def test_equal_costs_have_no_correlation(block_run):
+    (facet,) = build(block_run({("ncb", 14): 1.9, ("ntb", 14): 2.5, ("lsa", 14): 3.0})).facets
+    agreement = findings.cost_agreement(facet, "gmacs")
+    assert agreement.tau is None
+    assert findings.describe_agreements([(facet, agreement)], "GMACs").startswith("GMACs do not order")
+
+
+def test_agreements_span_all_groups_and_worst_pairs_are_named_once(blocks_run):
+    table = build(blocks_run)
+    found = [(f, findings.cost_agreement(f, "gmacs")) for f in table.facets]
+    text = findings.describe_agreements(found, "GMACs")
+    assert text.startswith("GMACs order the latencies with Kendall τ from 0.")
+    worst = findings.worst_inversions(found)
+    assert len(worst) == 3
+    assert len({(i.small.label, i.large.label) for _, i in worst}) == 3
+
+
+def test_fusion_is_summed_up(blocks_run):
+    text = findings.describe_fusion(fused_pairs(build(blocks_run)))
+    assert (
+        text
+        == "Fusion makes 11 of 11 cases faster beyond the noise, efficientformer4d most: 1.32× [1.31, 1.33]."
+    )
