@@ -19,6 +19,12 @@ Array = npt.NDArray[np.float32]
 # AVX-512 CPU); what was folded has passed the fp32 check before it is cast.
 TOLERANCES = {"fp32": 1e-4, "bf16": 0.25}
 
+# Some networks amplify rounding: with random weights the eager fp32 ResNet-101 is 8e-5 off its own float64
+# outputs, LeViT-128S 5e-4. No fp32 runtime can be held to less than that, so the tolerance of such a network
+# is this many times its own error, measured, and never more than WIDEST.
+ROUNDING_FACTOR = 8
+WIDEST = 1e-2
+
 
 def make_inputs(spec: ModelSpec, batch_size: int, *, seed: int, count: int) -> tuple[Array, ...]:
     """`count` inputs (B, C, H, W) of standard normal values; input k depends on `seed` and k alone."""

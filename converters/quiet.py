@@ -53,7 +53,7 @@ def captured() -> Iterator[Printed]:
 
 
 def _hidden(stack: contextlib.ExitStack) -> Printed:
-    file = stack.enter_context(tempfile.TemporaryFile())
+    file = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115  the stack closes it
     printed = Printed(file.fileno())
     for descriptor in (1, 2):
         stack.enter_context(_redirected(descriptor, file.fileno()))

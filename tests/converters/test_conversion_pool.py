@@ -33,6 +33,7 @@ from pathlib import Path
 from converters.artifact import Artifact
 from converters.files import sha256_of
 from converters.keys import cache_key
+from converters.quiet import captured
 
 
 def good(request, folder, *, on_step):
@@ -57,8 +58,9 @@ def noisy(request, folder, *, on_step):
 
 def crashing(request, folder, *, on_step):
     on_step("exported")
-    os.write(2, b"Assertion failed: shape.size() == 4\\n")
-    os.kill(os.getpid(), signal.SIGSEGV)
+    with captured():
+        os.write(2, b"Assertion failed: shape.size() == 4\\n")
+        os.kill(os.getpid(), signal.SIGSEGV)
 
 
 def killed(request, folder, *, on_step):

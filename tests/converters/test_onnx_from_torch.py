@@ -300,3 +300,57 @@ def test_other_weights_are_another_file(request_onnx: ConversionRequest, tmp_pat
         request = ConversionRequest(spec, "onnx", input_count=1)
         made.add(onnx_from_torch.convert(request, tmp_path / str(seed)).sha256)
     assert len(made) == 2
+
+
+class Amplifier(nn.Module):
+    """The logistic map doubles an error each time: eager fp32 itself is far off its float64 result."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(32, 8, 1)
+        self.norm = nn.BatchNorm2d(8)
+        self.times = times
+        with torch.no_grad():
+            self.norm.running_var.uniform_(0.5, 1.5)
+            self.norm.weight.uniform_(0.5, 1.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.conv(x))
+        x = 0.5 + 0.5 * x / (1 + x.abs())  # exact to a digit in every runtime, as a sigmoid is not
+        for _ in range(self.times):
+            x = 4 * x * (1 - x)
+        return x
+
+
+def test_tolerance_follows_a_networks_own_rounding(
+    request_onnx: ConversionRequest, folder: Path, network_named: UseNetwork
+) -> None:
+    torch.manual_seed(0)
+    network_named(Amplifier(9).eval())
+    fused = onnx_from_torch.convert(request_onnx, folder).steps[0]
+    assert 1e-4 < fused.parity.max_relative < fused.parity.tolerance <= 1e-2
+    assert "tolerance widened: eager fp32 is" in fused.note
+
+
+def test_tolerance_is_never_widened_without_bound(
+    request_onnx: ConversionRequest, folder: Path, network_named: UseNetwork
+) -> None:
+    torch.manual_seed(0)
+    network_named(Amplifier(24).eval())
+    with pytest.raises(ConversionError, match="tolerance 1e-02") as caught:
+        onnx_from_torch.convert(request_onnx, folder)
+    assert caught.value.failure.kind == "parity_failed"
+
+
+def test_runtime_that_refuses_the_file_is_a_failure_with_both_reasons(
+    request_onnx: ConversionRequest, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(net: nn.Module, example: Tensor) -> onnx_exporters.Exported:
+        exported = onnx_exporters.export_torchscript(net, example)
+        exported.proto.graph.node[0].op_type = "Konv"
+        return exported
+
+    monkeypatch.setattr(onnx_from_torch, "EXPORTERS", {"torchscript": broken, "dynamo": broken})
+    with pytest.raises(ConversionError, match=r"torchscript: .*Konv.* dynamo: .*Konv") as caught:
+        onnx_from_torch.convert(request_onnx, folder)
+    assert caught.value.failure.kind == "export_failed"

@@ -69,7 +69,7 @@ def test_onnx_of_the_next_vit_blocks(tmp_path, name, nodes, dynamo):
 
 
 def test_onnx_of_next_vit(tmp_path):
-    """Where sides are odd: pooling rounds up, and attention leaves tokens over, in the runtime as in torch."""
+    """Where sides are odd: pooling rounds up and attention leaves tokens over, in the runtime as in torch."""
     spec = ModelSpec.of("nextvit_small", resolution=75)
     net, x = models.instantiate(spec), torch.randn(spec.input_shape(1))
     graph = onnx_graph(fuse_all(net), x, tmp_path / "net.onnx", dynamo=False)
