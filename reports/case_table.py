@@ -58,7 +58,7 @@ def _number_columns(table: RunTable) -> list[_Column]:
         return number(found.value_ns / scale if found else None, lambda v: fmt.significant(v, 4))
 
     return [
-        ("Rank", True, "within its group; = marks a tie", _rank),
+        ("Rank", True, "the places it may have within its group, as far as the noise allows", _rank),
         (f"Median, {unit}", True, "", lambda r: _median(r, (scale, unit))),
         ("95 %", True, "half width of the interval across rounds", _width),
         ("Flags", False, "", _flag_cell),
@@ -78,7 +78,7 @@ def _number_columns(table: RunTable) -> list[_Column]:
 
 def _rank(row: Row) -> Cell:
     return (
-        Cell(str(row.rank), row.rank.place)
+        Cell(str(row.rank), row.rank.first + row.rank.last / 1000)
         if row.rank
         else Cell(fmt.MISSING, title="not ranked: see its flags")
     )

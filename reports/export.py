@@ -161,8 +161,8 @@ def _artifact_facts(result: CaseResult) -> dict[str, Any]:
 def _findings(result: CaseResult, row: Row | None) -> dict[str, Any]:
     return {
         **(_summary_facts(row.summary) if row else dict.fromkeys(_summary_names())),
-        "rank": row.rank.place if row and row.rank else None,
-        "tied": row.rank.tied if row and row.rank else None,
+        "rank_first": row.rank.first if row and row.rank else None,
+        "rank_last": row.rank.last if row and row.rank else None,
         "ratio_to_best": row.versus_best.value if row and row.versus_best else None,
         "protocol_id": row.measurement.protocol.id if row else None,
         "runtime": row.measurement.protocol.runtime if row else None,
@@ -198,7 +198,7 @@ _SINGLE = (
 # whole numbers that a case may lack: pandas would make them floats
 _COUNTS = (
     "artifact_size_bytes", "batchnorms_left", "mild_outliers", "severe_outliers", "samples", "rounds",
-    "repeated_rounds", "unsteady_rounds", "rank",
+    "repeated_rounds", "unsteady_rounds", "rank_first", "rank_last",
 )  # fmt: skip
 
 

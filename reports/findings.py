@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import itertools
 from collections import Counter
 from dataclasses import dataclass
 
@@ -54,12 +54,13 @@ def answer(facet: Facet) -> str:
     leaders = facet.leaders
     if not leaders:
         return f"At {facet.title} no result can be ranked: {_doubts(facet)}."
-    if len(leaders) > 1:
-        lead = f"{_names(leaders)} tie at {_time(leaders[0])}, their difference inside the noise"
-    else:
-        lead = f"{leaders[0].label} takes {_time(leaders[0])}"
+    text = f"At {facet.title}, {leaders[0].label} takes {_time(leaders[0])}"
     ahead = _first_behind(facet)
-    return f"At {facet.title}, {lead}{f', {_lead(ahead[0])} faster than {ahead[1]}' if ahead else ''}."
+    lead = f"{_lead(ahead[0])} faster than {ahead[1]}" if ahead else ""
+    if len(leaders) > 1:
+        text += f", a tie with {_names(leaders[1:])} inside the noise"
+        return f"{text}; it is {lead}." if lead else f"{text}."
+    return f"{text}, {lead}." if lead else f"{text}."
 
 
 def cost_agreement(facet: Facet, cost: str) -> CostAgreement | None:
@@ -71,16 +72,17 @@ def cost_agreement(facet: Facet, cost: str) -> CostAgreement | None:
     rows = [row for row in facet.ranked if getattr(row, cost)]
     if len(rows) < 3:
         return None
-    costs = [float(getattr(row, cost)) for row in rows]
-    tau = kendall_tau(costs, [float(row.rank.place) for row in rows if row.rank])
-    found = [
-        inversion
-        for i, first in enumerate(rows)
-        for second in rows[i + 1 :]
-        if (inversion := _inversion(first, second, cost))
-    ]
-    found.sort(key=lambda it: -(math.log(it.time_ratio.value) - math.log(it.cost_ratio)))
-    return CostAgreement(tau, tuple(found[:MAX_INVERSIONS]), len(found), math.comb(len(rows), 2))
+    signs, found = [], []
+    for first, second in itertools.combinations(rows, 2):
+        small, large = sorted((first, second), key=lambda row: float(getattr(row, cost)))
+        time = paired_ratio(small.measurement, large.measurement)
+        cost_ratio = float(getattr(small, cost)) / float(getattr(large, cost))
+        slower = 0 if time is None or not time.resolved else 1 if time.value > 1.0 else -1
+        signs.append((-1 if cost_ratio < 1.0 else 0, slower))
+        if time and cost_ratio < 1.0 and slower > 0:
+            found.append(Inversion(small, large, cost_ratio, time))
+    found.sort(key=lambda it: -(it.time_ratio.value / it.cost_ratio))
+    return CostAgreement(kendall_tau(signs), tuple(found[:MAX_INVERSIONS]), len(found), len(signs))
 
 
 def describe_agreements(found: list[tuple[Facet, CostAgreement]], proxy: str) -> str:
@@ -131,11 +133,13 @@ def lead_text(facet: Facet) -> str:
 
 
 def _first_behind(facet: Facet) -> tuple[Ratio, str] | None:
-    """The lead over the first rows that do not tie with the fastest, and their names."""
-    leaders = facet.leaders
-    behind = [row for row in facet.ranked if row not in leaders]
-    ahead = paired_ratio(behind[0].measurement, leaders[0].measurement) if behind else None
-    return (ahead, _names([row for row in behind if row.rank == behind[0].rank])) if ahead else None
+    """The lead of the fastest over the next row that it beats beyond the noise, with who shares its rank."""
+    best = facet.leaders[0] if facet.leaders else None
+    for row in facet.ranked:
+        ahead = paired_ratio(row.measurement, best.measurement) if best else None
+        if ahead and ahead.resolved and row not in facet.leaders:
+            return ahead, _names([other for other in facet.ranked if other.rank == row.rank])
+    return None
 
 
 def _winners(facets: list[Facet]) -> str:
@@ -147,11 +151,13 @@ def _winners(facets: list[Facet]) -> str:
         return _same_winner(facets, kind)
     if len(unbeaten) == 1:
         return _never_beaten(facets, kind, next(iter(unbeaten)))
-    groups: dict[str, list[str]] = {}
-    for facet in facets:
-        who = f"{'a tie of ' if len(facet.leaders) > 1 else ''}{_names(facet.leaders)}"
-        groups.setdefault(who, []).append(facet.title)
-    parts = [f"{who} at {listing(titles)}" for who, titles in groups.items()]
+    groups: dict[frozenset[str], list[Facet]] = {}
+    for facet, who in zip(facets, names, strict=True):
+        groups.setdefault(who, []).append(facet)
+    parts = [
+        f"{'a tie of ' if len(who) > 1 else ''}{_names(won[0].leaders)} at {listing([f.title for f in won])}"
+        for who, won in groups.items()
+    ]
     return f"No single {kind} is fastest everywhere: {'; '.join(parts)}."
 
 
@@ -169,16 +175,11 @@ def _never_beaten(facets: list[Facet], kind: str, winner: str) -> str:
 
 def _same_winner(facets: list[Facet], kind: str) -> str:
     winner = facets[0].leaders[0].label
-    leads = [
-        (ahead, f)
-        for f in facets
-        if len(f.ranked) > 1 and (ahead := paired_ratio(f.ranked[1].measurement, f.leaders[0].measurement))
-    ]
+    leads = [(*found, facet) for facet in facets if (found := _first_behind(facet))]
     text = f"{winner} is the fastest {kind} {_everywhere(facets)}"
     if not leads:
         return f"{text}."
-    ahead, facet = min(leads, key=lambda lead: lead[0].value)
-    rival = facet.ranked[1].label
+    ahead, rival, facet = min(leads, key=lambda lead: lead[0].value)
     return f"{text}, by at least {_lead(ahead)} (over {rival}, at {facet.title})."
 
 
@@ -202,15 +203,6 @@ def _nothing_measured(table: RunTable) -> str:
     also = f"; {count(built, 'artifact')} built but not timed" if built else ""
     failed = f"{len(table.failures)} of {count(table.planned, 'case')} failed"
     return f"Nothing was measured: {failed}, {reasons}{also}."
-
-
-def _inversion(first: Row, second: Row, cost: str) -> Inversion | None:
-    small, large = sorted((first, second), key=lambda row: float(getattr(row, cost)))
-    time = paired_ratio(small.measurement, large.measurement)
-    cost_ratio = float(getattr(small, cost)) / float(getattr(large, cost))
-    if cost_ratio >= 1 or time is None or not time.resolved or time.value <= 1:
-        return None
-    return Inversion(small, large, cost_ratio, time)
 
 
 def _names(rows: tuple[Row, ...] | list[Row]) -> str:

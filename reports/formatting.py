@@ -150,8 +150,8 @@ def slug(text: str) -> str:
 
 
 def _interval_decimals(low: float, high: float) -> int:
-    """Decimals that show half the interval's width with one digit, but no more than four significant ones."""
+    """Decimals that show half of the width with one digit, and two to four significant ones in all."""
     half = (high - low) / 2
     by_value = _MAX_DIGITS - 1 - math.floor(math.log10(high))
     by_width = -math.floor(math.log10(half)) if half > 0.0 else by_value
-    return max(0, min(by_width, by_value))
+    return max(0, by_value - _MAX_DIGITS + _MIN_DIGITS, min(by_width, by_value))

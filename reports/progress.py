@@ -52,7 +52,8 @@ class Progress:
     def conversion(self, done: int, total: int, what: str, step: str = "") -> None:
         """`done` of `total` artifacts are ready and `what` is being made, now at `step`."""
         where = f"Converting {what}{f': {step}' if step else ''}"
-        self._show(done, total, where, "", line=f"converting {done}/{total}: {what}")
+        tenth = done % max(1, total // 10) == 0
+        self._show(done, total, where, "", line=f"converting: {done} of {total} done" if tenth else "")
 
     def round(
         self, done: int, planned: int, case_label: str, round_index: int, eta_ns: int | None = None

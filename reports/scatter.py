@@ -95,11 +95,12 @@ def _log_limits(axes: Axes, points: Sequence[tuple[float, float]]) -> None:
 
 
 def _plain_ticks(low: float, high: float) -> FixedLocator:
-    """1-2-5 steps on a log axis; evenly spaced round numbers where the range is less than a factor 4."""
+    """Round numbers on a log axis: evenly spaced below a factor 4, 1-2-5 steps above 20, denser between."""
     if high / low < 4:
         return FixedLocator([float(t) for t in MaxNLocator(5).tick_values(low, high) if low <= t <= high])
     exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    return FixedLocator([m * 10.0**e for e in exponents for m in (1, 2, 5) if low <= m * 10.0**e <= high])
+    steps = (1, 2, 3, 5, 7) if high / low < 20 else (1, 2, 5)
+    return FixedLocator([m * 10.0**e for e in exponents for m in steps if low <= m * 10.0**e <= high])
 
 
 def _rate_lines(axes: Axes, unit: tuple[float, str]) -> None:

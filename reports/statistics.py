@@ -104,13 +104,17 @@ class Ratio:
 
 @dataclass(frozen=True, slots=True)
 class Rank:
-    """Place in a ranking, 1 the fastest; cases inside the noise of each other share one and are `tied`."""
+    """The places that a case may have, 1 the fastest: `first` to `last`, as far as the noise allows to say.
 
-    place: int
-    tied: bool
+    `first` is 1 plus the number of cases that are faster beyond the noise, `last` leaves room for all that
+    are slower beyond it. Cases inside the noise of each other always have a place in common.
+    """
+
+    first: int
+    last: int
 
     def __str__(self) -> str:
-        return f"{'=' if self.tied else ''}{self.place}"
+        return str(self.first) if self.first == self.last else f"{self.first}–{self.last}"
 
 
 def counted_rounds(rounds: Sequence[Round]) -> list[Round]:
@@ -198,44 +202,38 @@ def protocol_differences(a: Measurement, b: Measurement) -> list[str]:
 
 
 def rank_groups(measurements: Mapping[str, Measurement]) -> dict[str, Rank]:
-    """Rank cases of one protocol by latency, fastest first; names are the caller's.
+    """The ranks of cases of one protocol, by latency; names are the caller's.
 
-    Two cases tie when their paired 95 % interval includes 1 or their medians are within 1 %. Ties are closed
-    under chaining, so that no two cases inside the noise of each other are ever separated. Raises
-    ProtocolMismatchError.
+    Two cases tie when their paired 95 % interval includes 1 or their medians are within 1 %. Being tied is
+    not transitive, so a rank is a range of places. Raises ProtocolMismatchError.
     """
-    logs = {name: _round_logs(measurement) for name, measurement in measurements.items()}
     _require_one_protocol(measurements)
-    order = sorted(logs, key=lambda name: (float(np.mean(list(logs[name].values()))), name))
-    joined: set[int] = set()  # i: the cases before place i and those from it on are not separated
-    for first, second in itertools.combinations(range(len(order)), 2):
-        if not joined.issuperset(range(first + 1, second + 1)):
-            ratio = _ratio(logs[order[second]], logs[order[first]])
-            if ratio is None or not ratio.resolved:
-                joined.update(range(first + 1, second + 1))
-    starts = [i for i in range(len(order)) if i not in joined]
-    ranks: dict[str, Rank] = {}
-    for start, end in itertools.pairwise([*starts, len(order)]):
-        for name in order[start:end]:
-            ranks[name] = Rank(start + 1, end - start > 1)
-    return ranks
+    logs = {name: _round_logs(measurement) for name, measurement in measurements.items()}
+    first, last = dict.fromkeys(logs, 1), dict.fromkeys(logs, len(logs))
+    for one, other in itertools.combinations(logs, 2):
+        ratio = _ratio(logs[one], logs[other])
+        if ratio is not None and ratio.resolved:
+            slower, faster = (one, other) if ratio.value > 1.0 else (other, one)
+            first[slower] += 1
+            last[faster] -= 1
+    return {name: Rank(first[name], last[name]) for name in logs}
 
 
-def kendall_tau(x: Sequence[float], y: Sequence[float]) -> float | None:
-    """Rank correlation tau-b, ties allowed; None with fewer than two pairs or a constant variable."""
-    a, b = np.asarray(x, float), np.asarray(y, float)
-    upper = np.triu_indices(a.size, k=1)
-    signs_a = np.sign(a[:, None] - a[None, :])[upper]
-    signs_b = np.sign(b[:, None] - b[None, :])[upper]
-    untied = float(np.sqrt(np.count_nonzero(signs_a) * np.count_nonzero(signs_b)))
-    return float((signs_a * signs_b).sum()) / untied if untied else None
+def kendall_tau(signs: Sequence[tuple[int, int]]) -> float | None:
+    """Kendall's tau-b from the signs of the two differences of every pair, 0 for a tie.
+
+    None where one of the two never differs.
+    """
+    first, second = np.array(signs).reshape(-1, 2).T
+    untied = math.sqrt(np.count_nonzero(first) * np.count_nonzero(second))
+    return float(first @ second) / untied if untied else None
 
 
 def _require_one_protocol(measurements: Mapping[str, Measurement]) -> None:
-    first, *others = measurements.values() or [None]
-    for other in others:
-        if first and other and other.protocol.id != first.protocol.id:
-            raise _mismatch(first, other)
+    found = list(measurements.values())
+    for other in found[1:]:
+        if other.protocol.id != found[0].protocol.id:
+            raise _mismatch(found[0], other)
 
 
 def _mismatch(a: Measurement, b: Measurement) -> ProtocolMismatchError:

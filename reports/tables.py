@@ -80,8 +80,8 @@ class Facet:
 
     @property
     def leaders(self) -> tuple[Row, ...]:
-        """The fastest ranked row, with all that tie with it."""
-        return tuple(row for row in self.ranked if row.rank and row.rank.place == 1)
+        """The rows that no other is faster than beyond the noise: they tie with one another."""
+        return tuple(row for row in self.ranked if row.rank and row.rank.first == 1)
 
 
 @dataclass(frozen=True)

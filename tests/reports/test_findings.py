@@ -43,11 +43,10 @@ def test_a_small_lead_is_in_percent(block_run):
 
 def test_a_tie_is_said_and_the_next_named(block_run):
     text = headline(block_run({("ncb", 14): 1.9, ("ntb", 14): 1.9, ("lsa", 14): 3.0}))
-    assert "tie at 1.9" in text
-    assert "their difference inside the noise" in text
+    assert text.startswith("At 14x14x384, n")
+    assert ", a tie with n" in text
+    assert " inside the noise; it is 1.5" in text
     assert text.endswith("faster than lsa.")
-    assert "ncb" in text
-    assert "ntb" in text
 
 
 def test_a_tie_of_all_claims_no_lead(block_run):
@@ -75,7 +74,7 @@ def test_different_winners(block_run):
 def test_never_beaten(blocks_run):
     assert headline(blocks_run) == (
         "No block beats bottleneck: it leads at 56x56x96, 14x14x384 and 7x7x768,"
-        " and ties with mobileone and ncb at 28x28x192."
+        " and ties with mobileone at 28x28x192."
     )
 
 

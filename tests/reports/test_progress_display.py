@@ -40,8 +40,8 @@ def test_a_plain_stream_gets_sparse_lines_without_escape_codes(stage):
             progress.round(done, 10, "block/ncb", done // 2, 30_000_000_000)
         progress.note("block/lsa: [failed] out of memory")
     assert stream.getvalue().splitlines() == [
-        "[0 ns] converting 0/2: block/ncb 14x14x384",
-        "[0 ns] converting 1/2: block/ntb 14x14x384",
+        "[0 ns] converting: 0 of 2 done",
+        "[0 ns] converting: 1 of 2 done",
         "[1 min 05 s] measuring, round 1: 0/10 done, about 30 s left",
         "[1 min 05 s] measuring, round 2: 2/10 done, about 30 s left",
         "block/lsa: [failed] out of memory",

@@ -188,39 +188,72 @@ def test_different_protocols_are_refused_unless_forced(sample, measure):
     assert stats.paired_ratio(a, other, force=True).value == 1.0
 
 
+def ranks_of(measurements) -> dict[str, str]:
+    return {name: str(rank) for name, rank in stats.rank_groups(measurements).items()}
+
+
 def test_ranks_are_shared_inside_the_noise(measure):
     fast = measure(*([v] * 3 for v in (1000, 1010, 990, 1000, 1005)))
     same = measure(*([v] * 3 for v in (1010, 1000, 1000, 990, 1015)))
     slow = measure(*([v] * 3 for v in (1100, 1111, 1090, 1098, 1107)))
-    ranks = stats.rank_groups({"slow": slow, "fast": fast, "same": same})
-    assert {name: str(rank) for name, rank in ranks.items()} == {"fast": "=1", "same": "=1", "slow": "3"}
+    assert ranks_of({"slow": slow, "fast": fast, "same": same}) == {"fast": "1–2", "same": "1–2", "slow": "3"}
 
 
 def test_a_resolved_difference_of_less_than_one_percent_is_a_tie(measure):
     a = measure(*([100_000 + d] * 3 for d in range(5)))
     b = measure(*([100_900 + d] * 3 for d in range(5)))
     assert stats.paired_ratio(b, a).low > 1.0
-    assert {str(r) for r in stats.rank_groups({"a": a, "b": b}).values()} == {"=1"}
+    assert ranks_of({"a": a, "b": b}) == {"a": "1–2", "b": "1–2"}
 
 
-def test_ties_chain_so_that_no_pair_inside_the_noise_is_separated(measure):
+def test_no_two_inside_the_noise_are_separated_and_no_two_beyond_it_joined(measure):
     steps = {name: measure(*([round(v) + d] * 3 for d in range(5))) for name, v in
              (("a", 100_000), ("b", 100_800), ("c", 101_600), ("d", 110_000))}  # fmt: skip
     assert stats.paired_ratio(steps["c"], steps["a"]).resolved
-    ranks = stats.rank_groups(steps)
-    assert {name: ranks[name].place for name in ranks} == {"a": 1, "b": 1, "c": 1, "d": 4}
+    assert ranks_of(steps) == {"a": "1–2", "b": "1–3", "c": "2–3", "d": "4"}
+
+
+def test_one_noisy_case_does_not_join_the_others(measure):
+    measured = {
+        "a": measure(*([100_000 + d] * 3 for d in range(5))),
+        "b": measure(*([150_000 + d] * 3 for d in range(5))),
+        "wild": measure(*([v] * 3 for v in (60_000, 300_000, 80_000, 220_000, 90_000))),
+    }
+    assert ranks_of(measured) == {"a": "1–2", "b": "2–3", "wild": "1–3"}
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.floats(-0.1, 0.1), min_size=2, max_size=7), st.integers(0, 2**31))
+def test_ranks_are_consistent_with_every_pair(sample, logs, seed):
+    random = np.random.default_rng(seed)
+
+    def near(log: float) -> Measurement:
+        medians = np.exp(log + random.normal(0, 0.01, 5)) * 1e6
+        rounds = [
+            sample.make_round(1e6, index=i, samples_ns=np.full(3, round(m)), loop_count=1)
+            for i, m in enumerate(medians)
+        ]
+        return Measurement(sample.protocol(), tuple(rounds))
+
+    measured = {str(i): near(log) for i, log in enumerate(logs)}
+    ranks = stats.rank_groups(measured)
+    for one, other in itertools.combinations(measured, 2):
+        common = range(max(ranks[one].first, ranks[other].first), min(ranks[one].last, ranks[other].last) + 1)
+        if not stats.paired_ratio(measured[one], measured[other]).resolved:
+            assert common
+    assert min(rank.first for rank in ranks.values()) == 1
+    assert max(rank.last for rank in ranks.values()) == len(logs)
 
 
 def test_cases_without_common_rounds_cannot_be_told_apart(measure):
-    a = measure([100] * 3, [100] * 3)
-    far = measure([500] * 3)
+    a, far = measure([100] * 3, [100] * 3), measure([500] * 3)
     late = Measurement(far.protocol, (dataclasses.replace(far.rounds[0], round_index=9),))
-    assert all(rank.tied for rank in stats.rank_groups({"a": a, "late": late}).values())
+    assert ranks_of({"a": a, "late": late}) == {"a": "1–2", "late": "1–2"}
 
 
 def test_ranking_nothing_and_one(measure):
     assert stats.rank_groups({}) == {}
-    assert stats.rank_groups({"a": measure([100] * 3)}) == {"a": stats.Rank(1, False)}
+    assert stats.rank_groups({"a": measure([100] * 3)}) == {"a": stats.Rank(1, 1)}
 
 
 def test_ranking_over_protocols_is_refused(sample, measure):
@@ -231,11 +264,20 @@ def test_ranking_over_protocols_is_refused(sample, measure):
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=2, max_size=12))
-def test_kendall_tau_is_scipy_s(pairs):
-    x, y = zip(*pairs, strict=True)
-    found = stats.kendall_tau(x, y)
-    expected = scipy.stats.kendalltau(x, y).statistic if len(set(x)) > 1 and len(set(y)) > 1 else math.nan
-    assert (math.isnan(expected) and found is None) or found == pytest.approx(expected)
+def test_kendall_tau_is_scipy_s(points):
+    signs = [(_sign(a[0] - b[0]), _sign(a[1] - b[1])) for a, b in itertools.combinations(points, 2)]
+    x, y = zip(*points, strict=True)
+    varies = len(set(x)) > 1 and len(set(y)) > 1
+    expected = scipy.stats.kendalltau(x, y).statistic if varies else None
+    assert stats.kendall_tau(signs) == pytest.approx(expected)
+
+
+def _sign(value: int) -> int:
+    return (value > 0) - (value < 0)
+
+
+def test_kendall_tau_of_nothing():
+    assert stats.kendall_tau([]) is None
 
 
 def test_a_steady_measurement_has_no_drift(sample):
