@@ -85,9 +85,10 @@ class Matrix(_Table):
 
 
 class Suite(_Table):
-    """`[suites.NAME]`."""
+    """`[suites.NAME]`. `focus` is the model that the report compares all others with."""
 
     description: str
+    focus: str = ""
     backends: Annotated[list[str], Field(min_length=1)] = ["onnxruntime"]
     devices: Annotated[list[str], Field(min_length=1)] = ["cpu"]
     threads: Annotated[list[Positive], Field(min_length=1)] = [1]

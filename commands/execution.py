@@ -81,7 +81,7 @@ class Execution:
             plan_digest=plan_digest,
             seed=self.plan.timing.seed,
             command=self.args.command_line,
-            config={"timing": asdict(self.plan.timing)},
+            config={"timing": asdict(self.plan.timing), "focus": self.plan.focus},
             environment=machine,
             cases=self.plan.cases,
         )

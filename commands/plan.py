@@ -40,6 +40,7 @@ class Plan:
     suite: str
     cases: tuple[Case, ...]
     timing: Timing
+    focus: str = ""
 
     def requests(self) -> dict[str, ConversionRequest]:
         """Case id to what must be converted for it; cases without a file to convert are left out."""
@@ -63,12 +64,13 @@ def make(config: Config, suite_name: str, overrides: Overrides, timing_overrides
     suite = config.suite(suite_name)
     timing = check_timing(replace(config.timing_of(suite), **timing_overrides))
     _check_names(suite, overrides)
+    _check_focus(suite_name, suite)
     cases = tuple(dict.fromkeys(_expanded(suite, overrides)))
     if not cases:
         raise UsageError(f"suite '{suite_name}' has no case left: {_nothing_left(suite, overrides)}")
     for case in cases:
         check_case(case)
-    return Plan(suite_name, cases, timing)
+    return Plan(suite_name, cases, timing, suite.focus)
 
 
 def check_case(case: Case) -> None:
@@ -124,6 +126,14 @@ def _check_names(suite: Suite, overrides: Overrides) -> None:
     for value in overrides.resolutions:
         if not (value.isascii() and value.isdigit() and int(value) > 0) and not SHAPE.fullmatch(value):
             raise UsageError(f"resolution '{value}' is not written like '224', or '14x14x384' for blocks")
+
+
+def _check_focus(suite_name: str, suite: Suite) -> None:
+    listed = {name for matrix in suite.matrix for name in matrix.models}
+    if suite.focus and suite.focus not in listed:
+        raise UsageError(
+            f"suite '{suite_name}': focus '{suite.focus}' is not a model of it: {suggest(suite.focus, listed)}"
+        )
 
 
 def _expanded(suite: Suite, overrides: Overrides) -> Iterator[Case]:

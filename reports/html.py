@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from reports import case_table, findings, interactive, view
+from reports import case_table, findings, focus, interactive, view
 from reports import formatting as fmt
 from reports.files import write_text
 from reports.flags import is_simulated
@@ -82,6 +82,8 @@ def _summary(table: RunTable) -> dict[str, Any]:
         "key_facts": view.key_facts(table),
         "simulated": _simulated(table),
         "answers": view.answers(table),
+        "focus": focus.grid(table),
+        "focus_sentence": focus.sentence(table),
         "unranked": any(row.serious for row in table.rows),
         "axis_note": "All panels share one axis." if figures.shares_axis(facets, table.unit) else "",
         "latency_panels": figures.latency_panels(facets, table.unit),

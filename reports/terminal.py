@@ -12,6 +12,7 @@ from rich.text import Text
 
 from reports import formatting as fmt
 from reports.findings import headline
+from reports.focus import sentence
 from reports.flags import is_simulated
 from reports.progress import Progress
 from reports.records import StoredRun
@@ -45,6 +46,8 @@ def print_table(stored_run: StoredRun, console: Console) -> None:
         which = f"{simulated} of {fmt.count(len(table.rows), 'result')}"
         console.print(Text(f" SIMULATED: {which} come from no device ", style="bold white on red"))
     console.print(Text(headline(table), style="bold"))
+    if against := sentence(table):
+        console.print(Text(against))
     console.print(_subtitle(table), style="dim")
     if table.rows:
         console.print()

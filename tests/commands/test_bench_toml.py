@@ -80,6 +80,13 @@ def test_contradicting_timing_is_refused(tmp_path):
         make(load(path), "a", Overrides(), {})
 
 
+def test_a_focus_that_the_suite_lacks_is_refused(tmp_path):
+    path = tmp_path / "bench.toml"
+    path.write_text(BASE.replace('description = "x"', 'description = "x"\nfocus = "block/nbc"'))
+    with pytest.raises(UsageError, match="focus 'block/nbc' is not a model of it: did you mean block/ncb"):
+        make(load(path), "a", Overrides(), {})
+
+
 def test_a_suite_overrides_the_files_timing(tmp_path):
     path = tmp_path / "bench.toml"
     path.write_text(BASE + "[timing]\nmin_rounds = 4\nseed = 7\n[suites.a.timing]\nmin_rounds = 6\n")

@@ -1,0 +1,87 @@
+"""One model against all the others: how much longer or shorter each takes, paired by round."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from reports import formatting as fmt
+from reports.formatting import listing
+from reports.grids import Cell, Grid, Line
+from reports.statistics import Ratio, paired_ratio
+from reports.tables import Facet, Row, RunTable, fused_facets
+
+_MAX_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """`other` against the focus within one group; `ratio` is the other's time over the focus's."""
+
+    facet: Facet
+    other: Row
+    ratio: Ratio
+
+
+def sentence(table: RunTable) -> str:
+    """What the focus takes and how the first others of the plan compare; empty without a focus.
+
+    Ratios are ranges over the groups, from the smallest to the largest.
+    """
+    found = list(_contrasts(table))
+    if not found:
+        return ""
+    names = list(dict.fromkeys(contrast.other.label for contrast in found))
+    planned = [name for name in _plan_order(table) if name in names][:_MAX_NAMED]
+    parts = [f"{name} takes {_range([c.ratio for c in found if c.other.label == name])}" for name in planned]
+    return f"Against {_focus_label(table)}, {listing(parts)} the time."
+
+
+def grid(table: RunTable) -> Grid | None:
+    """A line per other model, a column per group; None without a focus."""
+    found = {(c.other.label, c.facet.title): c for c in _contrasts(table)}
+    if not found:
+        return None
+    titles = [f.title for f in fused_facets(table) if any(title == f.title for _, title in found)]
+    names = [name for name in _plan_order(table) if any(name == other for other, _ in found)]
+    lines = tuple(
+        Line((Cell(name, css="name"), *(_cell(found.get((name, title))) for title in titles)))
+        for name in names
+    )
+    heads = (("", False, ""), *((title, True, "time over that of the focus") for title in titles))
+    return Grid(f"Time relative to {_focus_label(table)}, paired by round", heads, lines)
+
+
+def _contrasts(table: RunTable) -> Iterator[Contrast]:
+    name = table.info.config.get("focus")
+    for facet in fused_facets(table) if name else ():
+        focus = next((row for row in facet.ranked if row.case.model.name == name), None)
+        for other in facet.ranked if focus else ():
+            if focus and other is not focus and (ratio := paired_ratio(other.measurement, focus.measurement)):
+                yield Contrast(facet, other, ratio)
+
+
+def _cell(contrast: Contrast | None) -> Cell:
+    if contrast is None:
+        return Cell(fmt.MISSING)
+    ratio = contrast.ratio
+    css = "" if ratio.resolved else "tie"
+    text = fmt.ratio_interval(ratio.value, ratio.low, ratio.high)
+    return Cell(text, ratio.value, css, "" if ratio.resolved else "a tie: inside the noise")
+
+
+def _range(ratios: list[Ratio]) -> str:
+    low, high = (fmt.ratio(pick(ratio.value for ratio in ratios)) for pick in (min, max))
+    return low if low == high else f"{low} to {high}"
+
+
+def _focus_label(table: RunTable) -> str:
+    name = table.info.config["focus"]
+    return next(row.label for row in table.rows if row.case.model.name == name)
+
+
+def _plan_order(table: RunTable) -> list[str]:
+    """Labels in the order of the plan; rows themselves are sorted by latency."""
+    order = {case_id: place for place, case_id in enumerate(table.info.case_ids)}
+    rows = sorted(table.rows, key=lambda row: order[row.case.id])
+    return list(dict.fromkeys(row.label for row in rows))
