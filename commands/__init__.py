@@ -7,6 +7,9 @@ module is imported only when it is asked for.
 from __future__ import annotations
 
 import argparse
+import errno
+import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -47,8 +50,11 @@ class _Parser(argparse.ArgumentParser):
 def dispatch(argv: Sequence[str]) -> int:
     """Run one command line and return its exit code; every expected error is one message on stderr."""
     try:
+        signal.signal(signal.SIGTERM, _terminate)
         verb, rest = split_verb(argv)
-        return run_verb(verb, rest)
+        code = run_verb(verb, rest)
+        sys.stdout.flush()
+        return code
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
@@ -56,9 +62,20 @@ def dispatch(argv: Sequence[str]) -> int:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of a pipe, `head` for example, has seen enough.
-        sys.stderr.close()
+        # The reader of a pipe, `head` for example, has seen enough; the exit must not try to flush again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
+    except OSError as error:
+        if error.filename is None and error.errno != errno.ENOSPC:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror}", file=sys.stderr)
+        return BAD_INPUT
+
+
+def _terminate(number: int, frame: object) -> None:
+    """A job that is cancelled ends like one that is interrupted: what is stored stays, and it is said."""
+    raise KeyboardInterrupt
 
 
 def split_verb(argv: Sequence[str]) -> tuple[str, list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -23,9 +24,17 @@ def collect(
     total = len(set(requests.values()))
     outcomes: dict[ConversionRequest, Artifact | ConversionFailure] = {}
     show = _shower(progress, outcomes, total)
-    for request, outcome in convert_all(requests.values(), root, on_event=show):
+    for request, outcome in convert_all(requests.values(), root, workers=_workers(), on_event=show):
         outcomes[request] = outcome
     return outcomes
+
+
+def _workers() -> int:
+    """As many as there are cores, and as memory holds: exporting a large network takes up to 3 GiB."""
+    import psutil
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores, psutil.virtual_memory().available // (3 * 2**30)))
 
 
 def _shower(
@@ -60,6 +69,7 @@ def job(case: Case, artifact: Artifact, timing: Timing) -> Job:
         artifact=artifact.path,
         artifact_sha256=artifact.sha256,
         tensors=artifact.tensors,
+        tensors_sha256=artifact.tensors_sha256,
         tolerance=max(TOLERANCE, parity.tolerance) if parity else TOLERANCE,
         timing=timing,
         round_index=0,

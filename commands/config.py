@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -49,12 +49,22 @@ class TimingTable(_Table):
         return replace(base, **{name: value for name, value in self if value is not None})
 
 
+def parse_shape(value: str) -> tuple[int, int]:
+    """(side, channels) of a shape such as `14x14x384`. Raises UsageError for another form, or no square."""
+    found = SHAPE.fullmatch(value)
+    if not found:
+        raise UsageError(f"'{value}' is not written like '14x14x384' (height x width x channels)")
+    if found[1] != found[2]:
+        raise UsageError(f"'{value}' is not square: height and width must be equal")
+    return int(found[1]), int(found[3])
+
+
 def _shape(value: object) -> object:
-    if isinstance(value, str) and (found := SHAPE.fullmatch(value)):
-        if found[1] != found[2]:
-            raise ValueError(f"'{value}' is not square: height and width must be equal")
-        return value
-    raise ValueError(f"{value!r} is not written like '14x14x384' (height x width x channels)")
+    try:
+        parse_shape(str(value))
+    except UsageError as error:
+        raise ValueError(str(error)) from None
+    return value
 
 
 def _precision(value: object) -> object:
@@ -147,6 +157,11 @@ def check_timing(timing: Timing) -> Timing:
             f"max_rounds={timing.max_rounds} is below min_rounds={timing.min_rounds}:"
             " raise it or lower the other"
         )
+    if timing.max_warmup_seconds + timing.round_seconds > timing.deadline_seconds:
+        raise UsageError(
+            f"deadline_seconds={timing.deadline_seconds:g} leaves no time for max_warmup_seconds="
+            f"{timing.max_warmup_seconds:g} and round_seconds={timing.round_seconds:g}: raise it"
+        )
     if timing.max_warmup_seconds < timing.warmup_seconds:
         raise UsageError(
             f"max_warmup_seconds={timing.max_warmup_seconds:g} is below warmup_seconds="
@@ -195,10 +210,6 @@ def _table_in(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next(filter(None, map(_table_in, get_args(annotation))), None)
-
-
-def timing_dict(timing: Timing) -> dict[str, Any]:
-    return asdict(timing)
 
 
 TIMING_KEYS = tuple(field.name for field in fields(Timing))

@@ -72,20 +72,20 @@ def _request(args: argparse.Namespace) -> ConversionRequest:
 
 
 def _spec(args: argparse.Namespace) -> ModelSpec:
-    from commands.config import SHAPE
+    from commands.config import parse_shape
     from models.errors import ModelError
     from models.info import INFO, check
 
     chosen = dict(_option(text) for text in args.option)
     given = args.resolution or str(INFO[args.model].resolution if args.model in INFO else 224)
-    if SHAPE.fullmatch(given):
-        side, _, channels = given.split("x")
-        chosen.setdefault("in_channels", int(channels))
+    if "x" in given:
+        side, channels = parse_shape(given)
+        chosen.setdefault("in_channels", channels)
     else:
-        side = given
+        side = options.positive("--resolution")(given)
     spec = ModelSpec(
         args.model,
-        options.positive("--resolution")(side),
+        side,
         tuple(sorted(chosen.items())),
         _weights(args.checkpoint),
     )
@@ -127,12 +127,19 @@ def _copy(artifact: Artifact, folder: Path) -> Path:
     stem = f"{model}-{artifact.model.shape_label}-{artifact.precision}{'' if artifact.fused else '-unfused'}"
     if artifact.batch_size != 1:
         stem += f"-batch{artifact.batch_size}"
+    if not artifact.model.weights.startswith("random:") or _more_options(artifact.model):
+        stem += f"-{artifact.key[:8]}"  # weights and options that the name cannot tell
     written = folder / f"{stem}{artifact.path.suffix}"
     shutil.copyfile(artifact.path, written)
     facts: dict[str, Any] = artifact.to_dict()
-    facts |= {"path": written.name, "tensors": str(artifact.tensors.name)}
+    facts["path"] = written.name
+    del facts["tensors"], facts["tensors_sha256"]  # they stay in the cache
     (folder / f"{stem}.json").write_text(json.dumps(facts, indent=1, sort_keys=True))
     return written
+
+
+def _more_options(model: ModelSpec) -> bool:
+    return any(name != "in_channels" for name, _ in model.options)
 
 
 def _failed(error: Any) -> int:

@@ -13,11 +13,13 @@ from pathlib import Path
 from rich.console import Console
 
 from commands import INTERRUPTED, NOT_TIMED, OK, SOME_FAILED, artifacts, options
+from commands.only_one import only_one
 from commands.plan import Plan
 from converters.artifact import Artifact, ConversionFailure
 from models.spec import Case
+from reports.files import OutputError
 from reports.progress import Progress
-from reports.store import RunInfo, Store, StoredRun
+from reports.store import RunInfo, Store, StoredRun, StoreError
 from runners import availability, environment
 from runners.measurement import Failure, Job, Phases, Round
 from runners.suite import CaseFailed, CaseFinished, Event, RoundFinished, RoundStarted, measure
@@ -36,18 +38,25 @@ class Execution:
     outcomes: dict[str, Artifact | ConversionFailure] = field(default_factory=dict)
     conversion_ns: int = 0
     measuring_ns: int = 0
+    failed_ns: int = 0
     phases: list[Phases] = field(default_factory=list)
     started_at_ns: int = field(default_factory=time.time_ns)
 
     def go(self, report: Path) -> int:
-        progress = Progress(Console(stderr=True))
+        progress = Progress()
         try:
             with progress:
                 self._convert(progress)
                 self.info = self._begin(progress)
-                self._measure(self.info, progress)
+                with only_one(self.store.path, self.info.run_id):
+                    self._measure(self.info, progress)
         except KeyboardInterrupt:
             return self._interrupted()
+        except StoreError as error:
+            if self.info is None:
+                raise
+            print(f"error: {error}; what was stored before is kept", file=sys.stderr)
+            return SOME_FAILED
         self._close_session(self.info)
         stored = self.store.load_run(self.info.run_id)
         if not self._missing(stored):
@@ -70,7 +79,8 @@ class Execution:
     def _begin(self, progress: Progress) -> RunInfo:
         """The newest run of the same plan and the same files, unless a fresh one is asked for."""
         machine = environment.describe_machine()
-        plan_digest = self.plan.digest(machine["fingerprint"], machine["packages"])
+        versions = {**machine["packages"], "gpus": machine["gpus"]}
+        plan_digest = self.plan.digest(machine["fingerprint"], versions)
         found = None if self.args.fresh else self.store.find_run(plan_digest)
         if found is not None and self._same_files(found):
             if found.finished_at_ns is None:
@@ -98,7 +108,7 @@ class Execution:
         from reports.statistics import converged
 
         stored = self.store.load_run(info.run_id)
-        jobs = self._unmeasured(self._jobs(info), stored)
+        jobs = self._jobs(info, self._open_cases(stored))
         if not jobs:
             return
         if info.finished_at_ns is not None:
@@ -114,14 +124,15 @@ class Execution:
                 commit=lambda case_id, outcome: self._commit(info, case_id, outcome),
                 done=done,
                 observe=_Observer(self.plan, progress, done),
+                first_round=_first_round(stored),
             )
         finally:
             self.measuring_ns = time.perf_counter_ns() - begin_ns
 
-    def _unmeasured(self, jobs: Mapping[str, Job], stored: StoredRun) -> dict[str, Job]:
-        """Of a finished run, what failed; the rest is measured again only with --fresh."""
+    def _open_cases(self, stored: StoredRun) -> list[Case]:
+        """All of an unfinished run; of a finished one what failed, the rest only with --fresh."""
         if stored.info.finished_at_ns is None:
-            return dict(jobs)
+            return list(self.plan.cases)
         kept = {r.case.id for r in stored.results if r.rounds and not r.failure}
         if kept:
             when = time.strftime("%Y-%m-%d %H:%M", time.localtime(stored.info.started_at_ns / 1e9))
@@ -130,21 +141,24 @@ class Execution:
                 " shown from the store; --fresh measures them again",
                 file=sys.stderr,
             )
-        return {case_id: job for case_id, job in jobs.items() if case_id not in kept}
+        return [case for case in self.plan.cases if case.id not in kept]
 
-    def _jobs(self, info: RunInfo) -> dict[str, Job]:
+    def _jobs(self, info: RunInfo, cases: Sequence[Case]) -> dict[str, Job]:
         """A job for every case that has a file and a device here; the others are recorded as failed."""
-        jobs = artifacts.simulated_jobs(self.plan, self.cache_root)
-        for case in self.plan.cases:
+        simulated = artifacts.simulated_jobs(self.plan, self.cache_root)
+        jobs = {}
+        for case in cases:
             outcome = self.outcomes.get(case.id)
-            if isinstance(outcome, ConversionFailure):
+            if outcome is None:
+                jobs[case.id] = simulated[case.id]
+            elif isinstance(outcome, ConversionFailure):
                 self._commit(info, case.id, artifacts.as_failure(outcome))
-            elif outcome is not None and (reason := availability(case.backend, case.device)):
+            elif reason := availability(case.backend, case.device):
                 missing = Failure("unavailable", reason, "Run this suite where the device is.", built=True)
                 self._commit(info, case.id, missing)
-            elif outcome is not None:
+            else:
                 jobs[case.id] = artifacts.job(case, outcome, self.plan.timing)
-        return {case.id: jobs[case.id] for case in self.plan.cases if case.id in jobs}
+        return jobs
 
     def _commit(self, info: RunInfo, case_id: str, outcome: Round | Failure) -> None:
         found = self.outcomes.get(case_id)
@@ -152,6 +166,8 @@ class Execution:
         self.store.append(info.run_id, case_id, outcome, artifact=artifact)
         if isinstance(outcome, Round):
             self.phases.append(outcome.phases)
+        else:
+            self.failed_ns += int(outcome.detail.get("process_ns", 0))
 
     def _interrupted(self) -> int:
         if self.info is None:
@@ -159,40 +175,61 @@ class Execution:
             return INTERRUPTED
         self._close_session(self.info)
         stored = sum(len(result.rounds) for result in self.store.load_run(self.info.run_id).results)
-        print(
-            f"interrupted: {stored} rounds are stored; the same command goes on from there", file=sys.stderr
-        )
+        print(f"interrupted: {stored} rounds are stored; {self._again()}", file=sys.stderr)
         return INTERRUPTED
+
+    def _again(self) -> str:
+        without = " without --fresh" if self.args.fresh else ""
+        return f"the same command{without} goes on from there"
 
     def _close_session(self, info: RunInfo) -> None:
         """Where this invocation's wall time went, the report that follows left out."""
         parts = {name: sum(getattr(phases, name) for phases in self.phases) for name in Phases.__slots__}
-        parts["parent_ns"] = self.measuring_ns - parts.pop("process_ns")
+        parts["parent_ns"] = self.measuring_ns - parts.pop("process_ns") - self.failed_ns
+        if self.failed_ns:
+            parts["failed_processes_ns"] = self.failed_ns
         parts["conversion_ns"] = self.conversion_ns
         wall_ns = time.perf_counter_ns() - self.began_ns
         self.store.add_session(info.run_id, self.started_at_ns, wall_ns, parts)
 
     def _report(self, stored: StoredRun, path: Path) -> int:
+        """The numbers first: a report that cannot be written must not hide them."""
         from reports.html import write_report
 
-        write_report(stored, path)
+        code = exit_code(stored, self.plan.timing.min_rounds)
         if missing := self._missing(stored):
             print(
                 f"the budget of {self.plan.timing.max_seconds:g} s ended before {len(missing)} of"
-                f" {len(stored.results)} cases had {self.plan.timing.min_rounds} rounds;"
-                " the same command goes on from there",
+                f" {len(stored.results)} cases had {self.plan.timing.min_rounds} rounds; {self._again()}",
                 file=sys.stderr,
             )
-        if self.args.json:
-            from reports.export import document
-
-            print(json.dumps({**document(stored, samples=False), "report": str(path)}))
-        else:
+        if not self.args.json:
             from reports.terminal import print_table
 
             print_table(stored, Console())
+        try:
+            write_report(stored, path)
+            report = str(path)
+        except OutputError as error:
+            print(f"error: {error}", file=sys.stderr)
+            code, report = SOME_FAILED, None
+        if self.args.json:
+            from reports.export import document
+
+            print(json.dumps({**document(stored, samples=False), "report": report}))
+        elif report:
             print(f"\nReport: {options.shown(path)}")
-        return exit_code(stored)
+        return code
+
+
+def _first_round(stored: StoredRun) -> int:
+    """Rounds of a case that is tried again in a finished run are numbered after all others.
+
+    They have no neighbours, so they must not be paired with rounds of another day.
+    """
+    if stored.info.finished_at_ns is None:
+        return 0
+    return max((r.round_index for result in stored.results for r in result.rounds), default=-1) + 1
 
 
 class _Observer:
@@ -229,10 +266,10 @@ class _Observer:
         )
 
 
-def exit_code(stored: StoredRun) -> int:
-    """A case without a number and without a device to blame is a failed one, whatever the reason."""
+def exit_code(stored: StoredRun, min_rounds: int) -> int:
+    """A case without its rounds and without a missing device to blame is a failed one."""
     failures = [result.failure for result in stored.results if result.failure]
-    unmeasured = any(not result.rounds and not result.failure for result in stored.results)
-    if unmeasured or any(not failure.built for failure in failures):
+    short = any(len(result.rounds) < min_rounds and not result.failure for result in stored.results)
+    if short or any(not failure.built for failure in failures):
         return SOME_FAILED
     return NOT_TIMED if failures else OK

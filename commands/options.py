@@ -82,7 +82,7 @@ def load_config(args: argparse.Namespace) -> tuple[Config, Path]:
 
 def store_path(args: argparse.Namespace, config: Config, base: Path) -> Path:
     chosen: Path | None = args.store
-    return chosen if chosen is not None else base / config.paths.store
+    return chosen.expanduser() if chosen is not None else base / Path(config.paths.store).expanduser()
 
 
 def shown(path: Path) -> str:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import converters
 import models.info
+import runners
 from commands import UsageError
-from commands.config import SHAPE, Config, Matrix, Suite, check_timing
+from commands.config import Config, Matrix, Suite, check_timing, parse_shape
 from converters.artifact import ConversionError, ConversionRequest
 from converters.keys import cache_key
 from models.errors import ModelError
@@ -56,7 +59,14 @@ class Plan:
         keys = {case_id: cache_key(request) for case_id, request in self.requests().items()}
         timing = {name: getattr(self.timing, name) for name in self.timing.__slots__}
         cases = [case.id for case in self.cases]
-        return digest([self.suite, cases, keys, timing, machine, dict(versions)])
+        return digest([self.suite, cases, keys, timing, machine, dict(versions), runner_sources()])
+
+
+def runner_sources() -> str:
+    """sha256 over the sources of runners/: rounds of another timing loop are not continued."""
+    folder = Path(runners.__file__).parent
+    texts = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("*.py")}
+    return digest(texts)
 
 
 def make(config: Config, suite_name: str, overrides: Overrides, timing_overrides: Mapping[str, Any]) -> Plan:
@@ -68,6 +78,7 @@ def make(config: Config, suite_name: str, overrides: Overrides, timing_overrides
     cases = tuple(dict.fromkeys(_expanded(suite, overrides)))
     if not cases:
         raise UsageError(f"suite '{suite_name}' has no case left: {_nothing_left(suite, overrides)}")
+    _check_all_used(suite_name, suite, overrides, cases)
     for case in cases:
         check_case(case)
     return Plan(suite_name, cases, timing, suite.focus)
@@ -100,6 +111,17 @@ def check_case(case: Case) -> None:
     _check_installed(info)
 
 
+def _check_all_used(suite_name: str, suite: Suite, overrides: Overrides, cases: Sequence[Case]) -> None:
+    """Whatever was asked for by name is in the plan, or it is said that it cannot be."""
+    names = {case.model.name for case in cases}
+    shapes = {case.model.shape_label for case in cases} | {str(case.model.resolution) for case in cases}
+    for value in (*overrides.models, *overrides.resolutions):
+        if value not in names | shapes:
+            raise UsageError(
+                f"suite '{suite_name}' has no place for '{value}': {_nothing_left(suite, overrides)}"
+            )
+
+
 def _check_installed(info: BackendInfo) -> None:
     if info.package and probe.package_folder(info.package) is None:
         what = f".[{info.extra}]" if info.extra else info.package
@@ -124,7 +146,9 @@ def _check_names(suite: Suite, overrides: Overrides) -> None:
     except (UnknownNameError, ModelError, ValueError) as error:
         raise UsageError(str(error)) from None
     for value in overrides.resolutions:
-        if not (value.isascii() and value.isdigit() and int(value) > 0) and not SHAPE.fullmatch(value):
+        if "x" in value:
+            parse_shape(value)
+        elif not (value.isascii() and value.isdigit() and int(value) > 0):
             raise UsageError(f"resolution '{value}' is not written like '224', or '14x14x384' for blocks")
 
 
@@ -132,7 +156,8 @@ def _check_focus(suite_name: str, suite: Suite) -> None:
     listed = {name for matrix in suite.matrix for name in matrix.models}
     if suite.focus and suite.focus not in listed:
         raise UsageError(
-            f"suite '{suite_name}': focus '{suite.focus}' is not a model of it: {suggest(suite.focus, listed)}"
+            f"suite '{suite_name}': focus '{suite.focus}' is not a model of it:"
+            f" {suggest(suite.focus, listed)}"
         )
 
 
@@ -177,9 +202,9 @@ def _specs(matrix: Matrix, names: Sequence[str], resolutions: Sequence[str]) -> 
     sides = [int(value) for value in resolutions if "x" not in value] if resolutions else matrix.resolutions
     for shape, name in itertools.product(shapes, names):
         if name.startswith("block/"):
-            side, _, channels = shape.split("x")
-            options = {**matrix.options, "in_channels": int(channels)}
-            yield ModelSpec(name, int(side), tuple(sorted(options.items())))
+            side, channels = parse_shape(shape)
+            options = {**matrix.options, "in_channels": channels}
+            yield ModelSpec(name, side, tuple(sorted(options.items())))
     for side_of_image, name in itertools.product(sides, names):
         if not name.startswith("block/"):
             yield ModelSpec(name, side_of_image, tuple(sorted(matrix.options.items())))

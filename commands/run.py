@@ -46,10 +46,10 @@ def execute(args: argparse.Namespace) -> int:
     if not args.suite:
         raise UsageError(f"--suite NAME is missing: {args.config} has {', '.join(sorted(config.suites))}")
     plan = make(config, args.suite, _overrides(args), _timing_overrides(args))
-    cache_root = base / config.paths.artifacts
+    cache_root = base / Path(config.paths.artifacts).expanduser()
     if args.dry_run:
         return _show_plan(plan, cache_root, as_json=args.json)
-    report = args.report or base / config.paths.reports / f"{args.suite}.html"
+    report = args.report or base / Path(config.paths.reports).expanduser() / f"{args.suite}.html"
     store = options.store_path(args, config, base)
     return _run(args, plan, cache_root, report=report, store=store, began_ns=began_ns)
 
@@ -58,18 +58,19 @@ def _run(
     args: argparse.Namespace, plan: Plan, cache_root: Path, *, report: Path, store: Path, began_ns: int
 ) -> int:
     from commands.execution import Execution
+    from commands.only_one import RunBusyError
     from converters.cache import CacheError
     from reports.files import OutputError
     from reports.store import Store, StoreError
     from runners.suite import DeviceBusyError
 
     try:
-        _check_writable(report)
+        _check_writable(report, store)
         with Store(store) as opened:
             return Execution(plan, opened, cache_root, args, began_ns).go(report)
     except (StoreError, CacheError, OutputError) as error:
         raise UsageError(str(error)) from None
-    except DeviceBusyError as error:
+    except (DeviceBusyError, RunBusyError) as error:
         print(f"error: {error}", file=sys.stderr)
         return SOME_FAILED
 
@@ -104,7 +105,7 @@ def _timing_overrides(args: argparse.Namespace) -> dict[str, Any]:
     return given
 
 
-def _check_writable(report: Path) -> None:
+def _check_writable(report: Path, store: Path) -> None:
     """A report that cannot be written is better known before an hour of measuring than after it."""
     from reports.files import OutputError
 
@@ -112,6 +113,8 @@ def _check_writable(report: Path) -> None:
         report.parent.mkdir(parents=True, exist_ok=True)
         if report.is_dir():
             raise OutputError(f"report {report}: is a folder; name a file")
+        if report.resolve() == store.resolve():
+            raise OutputError(f"report {report}: is the result store; name another file")
         probe = report.with_name(f".{report.name}.probe")
         probe.touch()
         probe.unlink()

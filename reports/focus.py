@@ -24,17 +24,18 @@ class Contrast:
 
 
 def sentence(table: RunTable) -> str:
-    """What the focus takes and how the first others of the plan compare; empty without a focus.
+    """What the first others of the plan take against the focus; empty without a focus.
 
-    Ratios are ranges over the groups, from the smallest to the largest.
+    Ratios of the medians, from the smallest to the largest of the groups; what lies inside the noise is
+    called a tie. The grid has the intervals.
     """
     found = list(_contrasts(table))
     if not found:
         return ""
     names = list(dict.fromkeys(contrast.other.label for contrast in found))
     planned = [name for name in _plan_order(table) if name in names][:_MAX_NAMED]
-    parts = [f"{name} takes {_range([c.ratio for c in found if c.other.label == name])}" for name in planned]
-    return f"Against {_focus_label(table)}, {listing(parts)} the time."
+    parts = [_phrase(name, [c for c in found if c.other.label == name]) for name in planned]
+    return f"Against {_focus_label(table)}: {listing(parts)}."
 
 
 def grid(table: RunTable) -> Grid | None:
@@ -68,6 +69,15 @@ def _cell(contrast: Contrast | None) -> Cell:
     css = "" if ratio.resolved else "tie"
     text = fmt.ratio_interval(ratio.value, ratio.low, ratio.high)
     return Cell(text, ratio.value, css, "" if ratio.resolved else "a tie: inside the noise")
+
+
+def _phrase(name: str, contrasts: list[Contrast]) -> str:
+    resolved = [contrast.ratio for contrast in contrasts if contrast.ratio.resolved]
+    ties = [contrast.facet.title for contrast in contrasts if not contrast.ratio.resolved]
+    if not resolved:
+        return f"{name} ties"
+    tied = f" and ties at {listing(ties)}" if ties else ""
+    return f"{name} takes {_range(resolved)} the time{tied}"
 
 
 def _range(ratios: list[Ratio]) -> str:

@@ -17,6 +17,13 @@ from reports.formatting import span
 _BAR_WIDTH = 40
 
 
+class _PatientConsole(Console):
+    """A reader of the progress that goes away silences it; it does not end the measuring."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+
+
 class Progress:
     """A live display on a terminal, sparse plain lines elsewhere; redrawn only when an event comes in.
 
@@ -26,7 +33,7 @@ class Progress:
     def __init__(
         self, console: Console | None = None, *, clock_ns: Callable[[], int] = time.monotonic_ns
     ) -> None:
-        self._console = console or Console(stderr=True)
+        self._console = console or _PatientConsole(stderr=True)
         self._clock_ns = clock_ns
         self._started_ns = clock_ns()
         self._live: Live | None = None

@@ -12,8 +12,8 @@ from rich.text import Text
 
 from reports import formatting as fmt
 from reports.findings import headline
-from reports.focus import sentence
 from reports.flags import is_simulated
+from reports.focus import sentence
 from reports.progress import Progress
 from reports.records import StoredRun
 from reports.tables import Row, RunTable, build, short_name

@@ -10,10 +10,6 @@ import time
 FIRST_LINE_NS = time.perf_counter_ns()
 STARTED_AT_NS = time.time_ns()
 
-import gc  # noqa: E402
-
-gc.disable()  # at once: collecting while the runtime is imported costs 5 ms a round
-
 import importlib  # noqa: E402
 import os  # noqa: E402
 import sys  # noqa: E402
@@ -22,7 +18,7 @@ from dataclasses import dataclass  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import NoReturn  # noqa: E402
 
-from runners import RUNNERS, backend_info, lifeline, locks, readings, timing, verify, wire  # noqa: E402
+from runners import RUNNERS, backend_info, lifeline, locks, parse_device, readings, timing, verify, wire  # noqa: E402
 from runners.measurement import Failure, Job, Phases, Protocol, Round  # noqa: E402
 from runners.runner import HOST_CLOCK, Array, Description, Runner, RunnerError  # noqa: E402
 
@@ -170,7 +166,9 @@ def _lock(job: Job) -> None:
         return
     seconds = float(job.options.get("lock_seconds", locks.WAIT_SECONDS))
     purpose = f"{job.backend} {job.case_id} round {job.round_index}"
-    locks.acquire(Path(folder or locks.default_folder()), job.device, wait_seconds=seconds, purpose=purpose)
+    kind, index = parse_device(job.device)
+    device = kind if kind == "cpu" else f"{kind}-{index}"  # `cuda` and `cuda:0` are one device
+    locks.acquire(Path(folder or locks.default_folder()), device, wait_seconds=seconds, purpose=purpose)
 
 
 def _load(job: Job, marks: Marks) -> Loaded:
@@ -201,6 +199,8 @@ def _tensors(job: Job) -> tuple[list[Array], list[Array]]:
     if backend_info(job.backend).artifact_kind == "none":
         return [], []
     verify.check_sha256(job.artifact, job.artifact_sha256)
+    if job.tensors_sha256:
+        verify.check_sha256(job.tensors, job.tensors_sha256)
     return verify.read_tensors(job.tensors)
 
 

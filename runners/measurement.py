@@ -91,6 +91,7 @@ class Job:
     timing: Timing
     round_index: int
     position: int
+    tensors_sha256: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:

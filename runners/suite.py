@@ -110,16 +110,20 @@ def measure(
     observe: Callable[[Event], None] = lambda event: None,
     clock: Clock = time.perf_counter_ns,
     run: RunJob = run_job,
+    first_round: int = 0,
 ) -> SuiteResult:
     """Measures every case of `jobs`, round by round, each process in the order of `schedule.order`.
 
     A case ends when `converged` says so after `min_rounds`, at `max_rounds`, with its first failure, or when
     another of its rounds would not fit into `max_seconds`; first rounds come first by construction. `commit`
     is called once per round or failure and returns when the record is durable. `done` holds the rounds of an
-    earlier, interrupted run. An interrupt kills the running process and leaves every commit whole.
+    earlier, interrupted run; a case without any begins at `first_round`. An interrupt
+    kills the running process and leaves every commit whole.
     Raises DeviceBusyError, and whatever `commit` and `observe` raise.
     """
-    cases = {case_id: _Case(job, list((done or {}).get(case_id, ()))) for case_id, job in jobs.items()}
+    cases = {
+        case_id: _Case(job, list((done or {}).get(case_id, ())), first_round) for case_id, job in jobs.items()
+    }
     running = _Suite(cases, timing, converged, commit, observe, clock, run, begun_ns=clock())
     running.finish_what_is_done()
     for round_index in itertools.count():
@@ -135,6 +139,7 @@ def measure(
 class _Case:
     job: Job
     rounds: list[Round]
+    first_round: int = 0
     reason: str = ""
     last_ns: int = 0
 
@@ -144,7 +149,7 @@ class _Case:
 
     @property
     def next_round(self) -> int:
-        return max((taken.round_index for taken in self.rounds), default=-1) + 1
+        return max((taken.round_index + 1 for taken in self.rounds), default=self.first_round)
 
 
 @dataclass
@@ -208,6 +213,9 @@ class _Suite:
         return round(self.timing.max_seconds * 1e9)
 
     def _over_budget(self, case: _Case) -> bool:
+        """The first process of an invocation always runs: a budget below its cost would block for ever."""
+        if not self.processes:
+            return self.elapsed_ns >= self._budget_ns
         return self.elapsed_ns + case.last_ns > self._budget_ns
 
     def _add(self, case_id: str, taken: Round) -> None:

@@ -39,7 +39,7 @@ def read_tensors(path: Path) -> tuple[list[Array], list[Array]]:
             count = sum(name.startswith("input_") for name in file.files)
             inputs = [file[f"input_{i}"] for i in range(count)]
             references = [file[f"reference_{i}"] for i in range(count)]
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise RunnerError("bad_artifact", f"cannot read tensors {path}: {error}", REBUILD) from None
     if count < 2:
         raise RunnerError(

@@ -107,7 +107,8 @@ def test_the_blocks_suite_from_a_cold_cache(tmp_path):
     }
     share = harness_share(value["sessions"])
     print(
-        f"\nblocks: {len(cases)} cases in {seconds:.0f} s, harness share {share:.1%}, load {os.getloadavg()[0]:.2f}"
+        f"\nblocks: {len(cases)} cases in {seconds:.0f} s, harness share {share:.1%},"
+        f" load {os.getloadavg()[0]:.2f}"
     )
     print(f"not within ±2 %: {wide or 'none'}")
     assert seconds < BLOCKS_SECONDS

@@ -25,7 +25,7 @@ WRONG = {
     "device": (["--suite", "tiny", "--device", "gpu:x"], "not written like"),
     "device of another backend": (["--suite", "tiny", "--device", "cuda"], "does not run on device 'cuda'"),
     "null backend": (["--suite", "tiny", "--backend", "null"], "runs no model"),
-    "resolution text": (["--suite", "tiny", "--resolution", "14x"], "is not written like '224'"),
+    "resolution text": (["--suite", "tiny", "--resolution", "14x"], "is not written like '14x14x384'"),
     "resolution not there": (["--suite", "tiny", "--resolution", "28"], "it has 14x14x384, 7x7x768"),
     "resolution too fine": (
         ["--suite", "nets", "--resolution", "16", "--model", "nextvit_small"],
@@ -35,6 +35,12 @@ WRONG = {
         ["--suite", "tiny", "--resolution", "13x13x100", "--model", "block/ncb"],
         "multiple of 32",
     ),
+    "shape that is no square": (["--suite", "tiny", "--resolution", "14x15x384"], "is not square"),
+    "a model that fits nowhere": (
+        ["--suite", "tiny", "--model", "block/ncb,timm/resnet50"],
+        "has no place for 'timm/resnet50'",
+    ),
+    "a resolution that fits nowhere": (["--suite", "tiny", "--resolution", "14,15"], "has no place for '15'"),
     "batch size": (["--suite", "tiny", "--batch-size", "0"], "not a whole number of at least 1"),
     "threads": (["--suite", "tiny", "--threads", "two"], "'two' is not a whole number"),
     "empty value": (["--suite", "tiny", "--model", "block/ncb,"], "an empty value"),

@@ -87,6 +87,13 @@ def test_a_focus_that_the_suite_lacks_is_refused(tmp_path):
         make(load(path), "a", Overrides(), {})
 
 
+def test_a_deadline_below_a_round_is_refused(tmp_path):
+    path = tmp_path / "bench.toml"
+    path.write_text(BASE + "[timing]\nround_seconds = 200\n")
+    with pytest.raises(UsageError, match="deadline_seconds=120 leaves no time"):
+        make(load(path), "a", Overrides(), {})
+
+
 def test_a_suite_overrides_the_files_timing(tmp_path):
     path = tmp_path / "bench.toml"
     path.write_text(BASE + "[timing]\nmin_rounds = 4\nseed = 7\n[suites.a.timing]\nmin_rounds = 6\n")

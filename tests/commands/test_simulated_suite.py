@@ -94,11 +94,12 @@ def test_a_killed_suite_goes_on_where_it_stopped(project):
     assert len(set(after)) == 12
 
 
-def test_an_interrupt_says_what_is_stored_and_exits_130(project):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def test_an_interrupt_says_what_is_stored_and_exits_130(project, number):
     command = [sys.executable, str(ROOT / "bench.py"), "--suite", "tiny", "--config", str(project.config)]
     running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     _wait_for(lambda: _count(project.folder / "results/bench.db") >= 3)
-    running.send_signal(signal.SIGINT)
+    running.send_signal(number)
     _, printed = running.communicate(timeout=30)
     assert running.returncode == 130
     assert "rounds are stored" in printed
@@ -106,7 +107,37 @@ def test_an_interrupt_says_what_is_stored_and_exits_130(project):
     assert len(records(project)) >= 3
 
 
-def test_a_terminated_suite_leaves_no_process(project):
+def test_two_at_once_do_not_take_the_same_rounds(project):
+    """The second is told who is measuring; the first is not disturbed and completes."""
+    command = [sys.executable, str(ROOT / "bench.py"), "--suite", "tiny", "--config", str(project.config)]
+    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _wait_for(lambda: _count(project.folder / "results/bench.db") >= 1)
+    second = project.bench("--suite", "tiny")
+    assert second.code == 1
+    assert f"process {running.pid} is measuring run 1" in second.err
+    assert running.wait() == 0
+    assert len(records(project)) == 12
+
+
+def test_a_spent_budget_is_no_success_and_the_next_call_goes_on(project):
+    codes = [project.bench("--suite", "tiny", "--max-seconds", "0.6").code]
+    while codes[-1] == 1:
+        before = len(records(project))
+        codes.append(project.bench("--suite", "tiny", "--max-seconds", "0.6").code)
+        assert len(records(project)) > before
+    assert codes[0] == 1
+    assert codes[-1] == 0
+    assert len(set(records(project))) == len(records(project)) == 12
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(project):
+    command = f"{sys.executable} {ROOT / 'bench.py'} list models --timm | head -1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["models", "0"]
+    assert done.stderr == ""
+
+
+def test_a_killed_suite_leaves_no_process(project):
     command = [sys.executable, str(ROOT / "bench.py"), "--suite", "tiny", "--config", str(project.config)]
     environment = {**os.environ, "DEPLOYBENCH_TEST": str(project.folder)}
     running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
@@ -173,6 +204,9 @@ def _children_of(pid: int) -> list[int]:
                 words = (folder / "cmdline").read_bytes().split(b"\0")
             except OSError:
                 continue  # it has just ended
-            if b"from runners.child import main; main()" in words and str(pid).encode() in words:
+            if (
+                any(b"from runners.child import main" in word for word in words)
+                and str(pid).encode() in words
+            ):
                 found.append(int(folder.name))
     return found

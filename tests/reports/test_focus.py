@@ -50,7 +50,17 @@ def test_ratios_are_the_others_time_over_the_focus(blocks_run):
 
 def test_the_sentence_names_the_first_others_of_the_plan(blocks_run):
     text = focus.sentence(build(with_focus(blocks_run, "block/ncb")))
-    assert text.startswith("Against ncb, ntb takes ")
+    assert text.startswith("Against ncb: ntb ")
     assert "bottleneck" in text
     assert "convnext" in text
-    assert text.endswith(" the time.")
+    assert "the time" in text
+
+
+def test_a_tie_is_called_one(blocks_run):
+    """The focus itself under a second name: same rounds, another model."""
+    result = next(r for r in blocks_run.results if r.case.model.name == "block/ncb" and r.case.fused)
+    twin = replace(result, case=replace(result.case, model=replace(result.case.model, name="block/twin")))
+    ids = (result.case.id, twin.case.id)
+    info = replace(blocks_run.info, case_ids=ids)
+    table = build(with_focus(replace(blocks_run, info=info, results=(result, twin)), "block/ncb"))
+    assert focus.sentence(table) == "Against ncb: twin ties."
