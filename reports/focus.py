@@ -49,7 +49,7 @@ def grid(table: RunTable) -> Grid | None:
         Line((Cell(name, css="name"), *(_cell(found.get((name, title))) for title in titles)))
         for name in names
     )
-    heads = (("", False, ""), *((title, True, "time over that of the focus") for title in titles))
+    heads = (("Model", False, ""), *((title, True, "time over that of the focus") for title in titles))
     return Grid(f"Time relative to {_focus_label(table)}, paired by round", heads, lines)
 
 
@@ -81,7 +81,7 @@ def _phrase(name: str, contrasts: list[Contrast]) -> str:
 
 
 def _range(ratios: list[Ratio]) -> str:
-    low, high = (fmt.ratio(pick(ratio.value for ratio in ratios)) for pick in (min, max))
+    low, high = (f"{fmt.significant(pick(r.value for r in ratios), 2)}×" for pick in (min, max))
     return low if low == high else f"{low} to {high}"
 
 
