@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from commands.plan import Plan
@@ -59,6 +60,26 @@ def as_failure(outcome: ConversionFailure) -> Failure:
 def job(case: Case, artifact: Artifact, timing: Timing) -> Job:
     """What a measuring process is told about a case."""
     parity = artifact.parity
+    told = _job(case, timing, artifact.path, sha256=artifact.sha256, tensors=artifact.tensors)
+    tolerance = max(TOLERANCE, parity.tolerance) if parity else TOLERANCE
+    return replace(told, tensors_sha256=artifact.tensors_sha256, tolerance=tolerance)
+
+
+def simulated_jobs(plan: Plan, root: Path) -> dict[str, Job]:
+    """Jobs of the cases on the simulated backend: a latency made up from the case's id; no network runs."""
+    from runners.simulated import Simulation, write
+
+    jobs = {}
+    for case in plan.cases:
+        if case.backend == "simulated":
+            number = int(case.id, 16)
+            described = Simulation(median_ns=1e6 + number % 9_000_000, sigma=0.01, seed=number % 2**32)
+            files = write(root / "simulated", described, name=case.id)
+            jobs[case.id] = _job(case, plan.timing, files.path, sha256=files.sha256, tensors=files.tensors)
+    return jobs
+
+
+def _job(case: Case, timing: Timing, path: Path, *, sha256: str, tensors: Path) -> Job:
     return Job(
         case_id=case.id,
         backend=case.backend,
@@ -66,41 +87,11 @@ def job(case: Case, artifact: Artifact, timing: Timing) -> Job:
         threads=case.threads,
         compute_unit=case.compute_unit,
         precision=case.precision,
-        artifact=artifact.path,
-        artifact_sha256=artifact.sha256,
-        tensors=artifact.tensors,
-        tensors_sha256=artifact.tensors_sha256,
-        tolerance=max(TOLERANCE, parity.tolerance) if parity else TOLERANCE,
+        artifact=path,
+        artifact_sha256=sha256,
+        tensors=tensors,
+        tolerance=TOLERANCE,
         timing=timing,
         round_index=0,
         position=0,
     )
-
-
-def simulated_jobs(plan: Plan, root: Path) -> dict[str, Job]:
-    """Jobs of the cases on the simulated backend: a described latency each, which runs no network."""
-    from runners.simulated import Simulation, write
-
-    jobs = {}
-    for case in plan.cases:
-        if case.backend != "simulated":
-            continue
-        number = int(case.id, 16)
-        described = Simulation(median_ns=1e6 + number % 9_000_000, sigma=0.01, seed=number % 2**32)
-        files = write(root / "simulated", described, name=case.id)
-        jobs[case.id] = Job(
-            case_id=case.id,
-            backend=case.backend,
-            device=case.device,
-            threads=case.threads,
-            compute_unit=case.compute_unit,
-            precision=case.precision,
-            artifact=files.path,
-            artifact_sha256=files.sha256,
-            tensors=files.tensors,
-            tolerance=TOLERANCE,
-            timing=plan.timing,
-            round_index=0,
-            position=0,
-        )
-    return jobs

@@ -40,7 +40,12 @@ def run_job(job: Job, *, command: Sequence[str] = COMMAND) -> Round | Failure:
     `job.timing.deadline_seconds` have passed (waiting for the device's lock not counted).
     """
     kills_before = memory.oom_kills()
-    child = _Child.spawn(job, command)
+    try:
+        child = _Child.spawn(job, command)
+    except OSError as error:  # no memory, no process or no descriptor left: this case's loss, not the suite's
+        advice = "Free memory or end other processes, then run the same command again."
+        message = f"the measuring process could not be started: {error.strerror}"
+        return Failure("crashed", message, advice, round_index=job.round_index)
     try:
         child.wait()
     finally:

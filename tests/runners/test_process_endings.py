@@ -251,10 +251,11 @@ def open_descriptors() -> int:
     return sum(1 for _ in Path("/dev/fd").iterdir())
 
 
-def test_command_that_cannot_start_leaks_nothing(simulate: MakeJob) -> None:
+def test_a_process_that_cannot_start_costs_its_case_only_and_leaks_nothing(simulate: MakeJob) -> None:
     before = open_descriptors()
-    with pytest.raises(FileNotFoundError):
-        run_job(simulate(), command=("/no/such/program",))
+    failure = failed(run_job(simulate(), command=("/no/such/program",)))
+    assert failure.kind == "crashed"
+    assert "could not be started: No such file" in failure.message
     assert open_descriptors() == before
 
 
