@@ -109,7 +109,7 @@ class RunTable:
     def unit(self) -> tuple[float, str]:
         """One time unit for the whole table, so that columns can be read down: (ns per unit, name)."""
         medians = [row.summary.median_ns for row in self.rows]
-        return time_unit(min(medians) / _SMALLEST_SHOWN) if medians else time_unit(1e6)
+        return time_unit(min(min(medians) / _SMALLEST_SHOWN, max(medians))) if medians else time_unit(1e6)
 
 
 def build(run: StoredRun) -> RunTable:
