@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from commands.plan import Plan
 from converters.artifact import Artifact, ConversionFailure, ConversionRequest
-from converters.pool import ConversionEvent, convert_all
+from converters.pool import ConversionEvent, convert_all, cores
 from models.spec import Case
 from reports.progress import Progress
 from runners.measurement import Failure, Job, Timing
@@ -34,8 +33,7 @@ def _workers() -> int:
     """As many as there are cores, and as memory holds: exporting a large network takes up to 3 GiB."""
     import psutil
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, psutil.virtual_memory().available // (3 * 2**30)))
+    return max(1, min(cores(), psutil.virtual_memory().available // (3 * 2**30)))
 
 
 def _shower(

@@ -196,8 +196,9 @@ class Execution:
         """The numbers first: a report that cannot be written must not hide them."""
         from reports.html import write_report
 
-        code = exit_code(stored, self.plan.timing.min_rounds)
-        if missing := self._missing(stored):
+        missing = self._missing(stored)
+        code = exit_code(stored, short=bool(missing))
+        if missing:
             print(
                 f"the budget of {self.plan.timing.max_seconds:g} s ended before {len(missing)} of"
                 f" {len(stored.results)} cases had {self.plan.timing.min_rounds} rounds; {self._again()}",
@@ -266,10 +267,9 @@ class _Observer:
         )
 
 
-def exit_code(stored: StoredRun, min_rounds: int) -> int:
+def exit_code(stored: StoredRun, *, short: bool) -> int:
     """A case without its rounds and without a missing device to blame is a failed one."""
     failures = [result.failure for result in stored.results if result.failure]
-    short = any(len(result.rounds) < min_rounds and not result.failure for result in stored.results)
     if short or any(not failure.built for failure in failures):
         return SOME_FAILED
     return NOT_TIMED if failures else OK

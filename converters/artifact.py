@@ -6,7 +6,7 @@ No toolchain is imported here: runners, reports and the command line read these 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -120,9 +120,6 @@ class Artifact:
                 "steps": tuple(_step(s) for s in value["steps"]),
             }
         )
-
-    def with_paths(self, path: Path, tensors: Path) -> Artifact:
-        return replace(self, path=path, tensors=tensors)
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,7 +65,7 @@ def convert_all(
         else:
             yield request, outcome
     if missing:
-        count = min(workers or _cores(), len(missing))
+        count = min(workers or cores(), len(missing))
         yield from _Pool(missing, cache_root, count, deadline_seconds, tell).run()
 
 
@@ -80,7 +80,7 @@ def _looked_up(
         cache = ArtifactCache(root, report=lambda text: tell(ConversionEvent(request, "notice", text)))
         return cache.find(cache_key(request))
 
-    with ThreadPoolExecutor(_cores()) as threads:
+    with ThreadPoolExecutor(cores()) as threads:
         for request, outcome in zip(requests, threads.map(look, requests), strict=True):
             if isinstance(outcome, Artifact):
                 tell(ConversionEvent(request, "cached"))
@@ -89,7 +89,8 @@ def _looked_up(
             yield request, outcome
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Logical cores that this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
