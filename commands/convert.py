@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from commands import OK, SOME_FAILED, UsageError, options
-from models.spec import PRECISIONS, ModelSpec, Option
+from models.spec import PRECISIONS, ModelSpec, Option, sorted_options
 from models.tables import suggest
 
 if TYPE_CHECKING:
@@ -83,12 +83,7 @@ def _spec(args: argparse.Namespace) -> ModelSpec:
         chosen.setdefault("in_channels", channels)
     else:
         side = options.positive("--resolution")(given)
-    spec = ModelSpec(
-        args.model,
-        side,
-        tuple(sorted(chosen.items())),
-        _weights(args.checkpoint),
-    )
+    spec = ModelSpec(args.model, side, sorted_options(chosen), _weights(args.checkpoint))
     try:
         check(spec)
     except (ModelError, ValueError) as error:

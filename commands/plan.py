@@ -17,7 +17,7 @@ from commands.config import Config, Matrix, Suite, check_timing, parse_shape
 from converters.artifact import ConversionError, ConversionRequest
 from converters.keys import cache_key
 from models.errors import ModelError
-from models.spec import PRECISIONS, Case, ModelSpec, digest
+from models.spec import PRECISIONS, Case, ModelSpec, digest, sorted_options
 from models.tables import UnknownNameError, suggest
 from runners import BackendInfo, backend_info, parse_device, probe
 from runners.measurement import Timing
@@ -204,10 +204,10 @@ def _specs(matrix: Matrix, names: Sequence[str], resolutions: Sequence[str]) -> 
         if name.startswith("block/"):
             side, channels = parse_shape(shape)
             options = {**matrix.options, "in_channels": channels}
-            yield ModelSpec(name, side, tuple(sorted(options.items())))
+            yield ModelSpec(name, side, sorted_options(options))
     for side_of_image, name in itertools.product(sides, names):
         if not name.startswith("block/"):
-            yield ModelSpec(name, side_of_image, tuple(sorted(matrix.options.items())))
+            yield ModelSpec(name, side_of_image, sorted_options(matrix.options))
 
 
 def _matches(shape: str, resolutions: Sequence[str]) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from models.spec import Case, ModelSpec
+from models.spec import Case, ModelSpec, Option, Options, sorted_options
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +66,12 @@ class Artifact:
     `tensors` is the path of an `.npz` beside it with `input_0`..`input_{K-1}` (real-valued, from `seed`) and
     `reference_0`..`reference_{K-1}`: the eager fp32 model's outputs for them. `gmacs` counts
     multiply-accumulates of the unfused eager model at batch 1 in units of 1e9. `folded` counts what
-    reparameterization removed (`{"conv_bn": 12}`); `op_counts` the graph's operators.
+    reparameterization removed (`{"conv_bn": 12}`); `op_counts` the graph's operators. `target`, `build` and
+    `flavour` are the request's. `source_key` is the artifact that this one was built from, where it was made
+    in two stages; `facts` what the toolchain tells about the file (an engine's weight and activation bytes).
     """
 
-    kind: str  # "onnx", "exported_program"
+    kind: str  # "onnx", "exported_program", "engine"
     path: Path
     sha256: str
     size_bytes: int
@@ -91,15 +93,20 @@ class Artifact:
     op_counts: Mapping[str, int] = field(default_factory=dict)
     toolchain: Mapping[str, str] = field(default_factory=dict)
     conversion_ns: int = 0
+    target: str = ""
+    build: Options = ()
+    flavour: str = ""
+    source_key: str = ""
+    facts: Mapping[str, Option] = field(default_factory=dict)
 
     @property
     def parity(self) -> Parity | None:
-        """The last step's parity: that of the file itself."""
-        return self.steps[-1].parity if self.steps else None
+        """That of the last step which could be run here: the file's own, but for an engine without a GPU."""
+        return next((step.parity for step in reversed(self.steps) if step.parity is not None), None)
 
     def to_dict(self, *, relative_to: Path | None = None) -> dict[str, Any]:
         """Plain JSON value; paths relative to the cache folder where one is given, so a cache can move."""
-        value = asdict(self)
+        value = {**asdict(self), "build": dict(self.build)}
         value["model"] = self.model.to_dict()
         for name in ("path", "tensors"):
             path = getattr(self, name)
@@ -118,13 +125,18 @@ class Artifact:
                 "inputs": tuple(_tensor(t) for t in value["inputs"]),
                 "outputs": tuple(_tensor(t) for t in value["outputs"]),
                 "steps": tuple(_step(s) for s in value["steps"]),
+                "build": sorted_options(value.get("build", {})),
             }
         )
 
 
 @dataclass(frozen=True, slots=True)
 class ConversionRequest:
-    """What to convert: everything about a Case that changes the file, and nothing that does not."""
+    """What to convert: everything about a Case that changes the file, and nothing that does not.
+
+    `target` and `build` are the Case's. `flavour` names the runtime that a quantized graph is written for:
+    ONNX Runtime on a CPU (`cpu`) and TensorRT (`trt`) want their QuantizeLinear pairs in different places.
+    """
 
     model: ModelSpec
     kind: str
@@ -134,13 +146,26 @@ class ConversionRequest:
     checkpoint: Path | None = None
     input_seed: int = 0
     input_count: int = 4
+    target: str = ""
+    build: Options = ()
+    flavour: str = ""
 
     @staticmethod
-    def for_case(case: Case, kind: str) -> ConversionRequest:
-        return ConversionRequest(case.model, kind, case.batch_size, case.precision, case.fused)
+    def for_case(case: Case, kind: str, *, flavour: str = "") -> ConversionRequest:
+        """`flavour` is the backend's; it matters for quantized graphs only, so that others are shared."""
+        return ConversionRequest(
+            case.model,
+            kind,
+            case.batch_size,
+            case.precision,
+            case.fused,
+            target=case.target,
+            build=case.build,
+            flavour=flavour if case.precision == "int8" else "",
+        )
 
     def to_dict(self) -> dict[str, Any]:
-        value = asdict(self)
+        value = {**asdict(self), "build": dict(self.build)}
         value["model"] = self.model.to_dict()
         value["checkpoint"] = str(self.checkpoint) if self.checkpoint else None
         return value
@@ -153,6 +178,7 @@ class ConversionRequest:
                 **value,
                 "model": ModelSpec.from_dict(value["model"]),
                 "checkpoint": Path(checkpoint) if checkpoint else None,
+                "build": sorted_options(value.get("build", {})),
             }
         )
 

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 Option = int | float | str | bool
+Options = tuple[tuple[str, Option], ...]  # sorted by name
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 
@@ -37,12 +38,12 @@ class ModelSpec:
 
     name: str
     resolution: int = 224
-    options: tuple[tuple[str, Option], ...] = ()
+    options: Options = ()
     weights: str = "random:0"
 
     @staticmethod
     def of(name: str, *, resolution: int = 224, weights: str = "random:0", **options: Option) -> ModelSpec:
-        return ModelSpec(name, resolution, tuple(sorted(options.items())), weights)
+        return ModelSpec(name, resolution, sorted_options(options), weights)
 
     @property
     def is_block(self) -> bool:
@@ -81,7 +82,12 @@ class ModelSpec:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One cell of the matrix: what is deployed, how, and where. Equal cases hash equal, on every machine."""
+    """One cell of the matrix: what is deployed, how, and where. Equal cases hash equal, on every machine.
+
+    `target` is the compute capability that an engine is built for (`sm89`), empty for files that are built
+    for no device in particular. `build` are options of the toolchain that makes the file, `runtime` those of
+    the runtime that is timed; both sorted by name and empty where the defaults hold.
+    """
 
     model: ModelSpec
     backend: str
@@ -91,6 +97,9 @@ class Case:
     device: str = "cpu"
     threads: int = 1
     compute_unit: str = ""
+    target: str = ""
+    build: Options = ()
+    runtime: Options = ()
 
     @property
     def id(self) -> str:
@@ -107,13 +116,32 @@ class Case:
             parts.append(f"{self.threads} threads")
         if self.device != "cpu":
             parts.append(self.device)
+        if self.target:
+            parts.append(self.target)
+        parts += [f"{name}={value}" for name, value in (*self.build, *self.runtime)]
         if not self.fused:
             parts.append("unfused")
         return " ".join(parts)
 
     def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "model": self.model.to_dict()}
+        """Plain JSON value. What came later than the first stored runs is left out where it is empty.
+
+        A case without it keeps the id that it always had.
+        """
+        value = {**asdict(self), "model": self.model.to_dict()}
+        later = {"target": self.target, "build": dict(self.build), "runtime": dict(self.runtime)}
+        for name, chosen in later.items():
+            del value[name]
+            if chosen:
+                value[name] = chosen
+        return value
 
     @staticmethod
     def from_dict(value: Mapping[str, Any]) -> Case:
-        return Case(**{**value, "model": ModelSpec.from_dict(value["model"])})
+        options = {name: sorted_options(value.get(name, {})) for name in ("build", "runtime")}
+        return Case(**{**value, "model": ModelSpec.from_dict(value["model"]), **options})
+
+
+def sorted_options(options: Mapping[str, Option]) -> Options:
+    """The hashable form of a table of options."""
+    return tuple(sorted(options.items()))

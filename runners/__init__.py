@@ -5,7 +5,10 @@ Importing this package imports no runtime: planning, `list` and `doctor` read th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from models.spec import Option
 
 RUNNERS: dict[str, str] = {
     "torch": "runners.torch_eager:TorchEagerRunner",
@@ -21,9 +24,11 @@ RUNNERS: dict[str, str] = {
 class BackendInfo:
     """What planning must know about a backend without importing it.
 
-    `artifact_kind` is the file it loads (`onnx`, `exported_program`, `simulation`, `none`); `package` the
-    importable package, empty where none is needed; `extra` the project's extra that installs it; `devices`
-    the kinds without an index; `real` is false where no network runs.
+    `artifact_kind` is the file it loads (`onnx`, `exported_program`, `engine`, `simulation`, `none`);
+    `package` the importable package, empty where none is needed, and `alternatives` those that do as well;
+    `extra` the project's extra that installs it; `devices` the kinds without an index, the usual one first;
+    `flavour` where it wants a quantized graph's QuantizeLinear pairs; `options` the runtime options that a
+    case may set, with their defaults; `real` is false where no network runs.
     """
 
     name: str
@@ -34,6 +39,14 @@ class BackendInfo:
     precisions: tuple[str, ...] = ("fp32",)
     extra: str = ""
     real: bool = True
+    alternatives: tuple[str, ...] = ()
+    flavour: str = ""
+    options: Mapping[str, Option] = field(default_factory=dict)
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Any one of these has to be installed; empty where none is needed."""
+        return (self.package, *self.alternatives) if self.package else ()
 
 
 BACKENDS: dict[str, BackendInfo] = {

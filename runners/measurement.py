@@ -129,6 +129,9 @@ class Round:
     Each entry of `samples_ns` and `warmup_ns` is the elapsed time of `loop_count` inferences, in order;
     `position` is the place of this process in its round's order. `environment` holds readings `before` and
     `after`; `output_error` the largest relative difference of the runtime's outputs from the reference.
+    `parts` are other spans of the same samples, one value per sample: on a GPU `h2d`, `d2h`, `enqueue` (host
+    time until the work is handed over) and `host` (host time of the whole sample). `layers` is the runtime's
+    own profile, taken after the timed part: nanoseconds of one inference by layer name, in execution order.
     """
 
     round_index: int
@@ -145,18 +148,26 @@ class Round:
     environment: Mapping[str, Any] = field(default_factory=dict)
     flags: tuple[str, ...] = ()
     peak_rss_bytes: int = 0
+    peak_device_bytes: int = 0
+    parts: Mapping[str, Samples] = field(default_factory=dict)
+    layers: Mapping[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the sample arrays, which travel and are stored as bytes."""
         value = {
             name: getattr(self, name)
             for name in self.__slots__
-            if name not in ("samples_ns", "warmup_ns", "protocol", "phases")
+            if name not in ("samples_ns", "warmup_ns", "parts", "protocol", "phases")
         }
         return {**value, "protocol": self.protocol.to_dict(), "phases": asdict(self.phases)}
 
     @staticmethod
-    def from_dict(value: Mapping[str, Any], samples_ns: Samples, warmup_ns: Samples) -> Round:
+    def from_dict(
+        value: Mapping[str, Any],
+        samples_ns: Samples,
+        warmup_ns: Samples,
+        parts: Mapping[str, Samples] | None = None,
+    ) -> Round:
         return Round(
             **{
                 **value,
@@ -165,6 +176,7 @@ class Round:
                 "flags": tuple(value["flags"]),
                 "samples_ns": samples_ns,
                 "warmup_ns": warmup_ns,
+                "parts": dict(parts or {}),
             }
         )
 
