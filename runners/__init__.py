@@ -15,6 +15,7 @@ RUNNERS: dict[str, str] = {
     "torch-compile": "runners.torch_compiled:TorchCompiledRunner",
     "onnxruntime": "runners.ort_session:OrtSessionRunner",
     "openvino": "runners.openvino_request:OpenVinoRunner",
+    "trt": "runners.trt_engine:TrtEngineRunner",
     "simulated": "runners.simulated:SimulatedRunner",
     "null": "runners.null:NullRunner",
 }
@@ -28,7 +29,8 @@ class BackendInfo:
     `package` the importable package, empty where none is needed, and `alternatives` those that do as well;
     `extra` the project's extra that installs it; `devices` the kinds without an index, the usual one first;
     `flavour` where it wants a quantized graph's QuantizeLinear pairs; `options` the runtime options that a
-    case may set, with their defaults; `real` is false where no network runs.
+    case may set, with their defaults; `file_precisions` the precision of the file where it is not the case's,
+    because the runtime lowers an fp32 file by itself; `real` is false where no network runs.
     """
 
     name: str
@@ -42,6 +44,7 @@ class BackendInfo:
     alternatives: tuple[str, ...] = ()
     flavour: str = ""
     options: Mapping[str, Option] = field(default_factory=dict)
+    file_precisions: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def packages(self) -> tuple[str, ...]:
@@ -56,13 +59,55 @@ BACKENDS: dict[str, BackendInfo] = {
         "torch",
         "PyTorch, the exported program's graph run eagerly",
         ("cpu", "cuda"),
+        options={"cuda_graph": False},
     ),
     "torch-compile": BackendInfo(
-        "torch-compile", "exported_program", "torch", "PyTorch, torch.compile with inductor", ("cpu", "cuda")
+        "torch-compile",
+        "exported_program",
+        "torch",
+        "PyTorch, torch.compile with inductor",
+        ("cpu", "cuda"),
+        options={"cuda_graph": False},
     ),
-    "onnxruntime": BackendInfo("onnxruntime", "onnx", "onnxruntime", "ONNX Runtime session", ("cpu", "cuda")),
+    "onnxruntime": BackendInfo(
+        "onnxruntime",
+        "onnx",
+        "onnxruntime",
+        "ONNX Runtime session",
+        ("cpu", "cuda"),
+        ("fp32", "int8"),
+        flavour="cpu",
+        options={"allow_spinning": True, "graph_optimization": "all"},
+    ),
     "openvino": BackendInfo(
-        "openvino", "onnx", "openvino", "OpenVINO infer request", ("cpu",), ("fp32", "bf16"), "openvino"
+        "openvino",
+        "onnx",
+        "openvino",
+        "OpenVINO infer request",
+        ("cpu",),
+        ("fp32", "bf16", "int8"),
+        "openvino",
+        flavour="cpu",
+        options={"ENABLE_CPU_PINNING": "", "ENABLE_HYPER_THREADING": ""},
+        file_precisions={"bf16": "fp32"},
+    ),
+    "trt": BackendInfo(
+        "trt",
+        "engine",
+        "tensorrt",
+        "TensorRT engine, timed by CUDA events",
+        ("cuda",),
+        ("fp32", "fp16", "bf16", "int8"),
+        "trt",
+        alternatives=("tensorrt_rtx",),
+        flavour="trt",
+        options={
+            "cuda_graph": False,
+            "transfers": "none",
+            "streams": 1,
+            "sync": "spin",
+            "cuda_binding": "",
+        },
     ),
     "simulated": BackendInfo(
         "simulated",

@@ -15,16 +15,27 @@ import os  # noqa: E402
 import sys  # noqa: E402
 from collections.abc import Callable  # noqa: E402
 from dataclasses import dataclass  # noqa: E402
-from pathlib import Path  # noqa: E402
 from typing import NoReturn  # noqa: E402
 
-from runners import RUNNERS, backend_info, lifeline, locks, parse_device, readings, timing, verify, wire  # noqa: E402
+from runners import (  # noqa: E402
+    RUNNERS,
+    backend_info,
+    device_facts,
+    gpu_readings,
+    lifeline,
+    locks,
+    readings,
+    timing,
+    verify,
+    wire,
+)
 from runners.measurement import Failure, Job, Phases, Protocol, Round  # noqa: E402
-from runners.runner import HOST_CLOCK, Array, Description, Runner, RunnerError  # noqa: E402
+from runners.runner import HOST_CLOCK, Array, Description, DeviceSide, Runner, RunnerError  # noqa: E402
 
 # What a Job's options may hold: the runner's own under `runtime`, where and how long to wait for the device,
-# which attempt this is, and a busy wait added to every inference, with which the instrument is tested.
-JOB_OPTIONS = ("runtime", "lock_dir", "lock_seconds", "attempt", "busy_wait_ns")
+# which attempt this is, a busy wait added to every inference, with which the instrument is tested, and which
+# package built an engine (`tensorrt_rtx 1.7.1`): two packages write files that look alike.
+JOB_OPTIONS = ("runtime", "lock_dir", "lock_seconds", "attempt", "busy_wait_ns", "builder")
 RECORDED_VARIABLES = (
     "OMP_",
     "MKL_",
@@ -49,29 +60,37 @@ def main() -> NoReturn:
     control, results, parent = (int(word) for word in sys.argv[1:4])
     for descriptor in (control, results):
         os.set_inheritable(descriptor, False)
-    spawned_ns, job = _read_job(control)
-    lifeline.tie_to(parent, control)
-    wire.send(results, _answer(job, results, spawned_ns))
+    told = _read_job(control)
+    go = lifeline.tie_to(parent, control)
+    wire.send(results, _answer(told, results, go))
     os._exit(0)  # a runtime's teardown takes time, and a crash in it would cost a finished round
 
 
-def _read_job(control: int) -> tuple[int, Job]:
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What the parent's one message says: `place` is `alone`, `first` or `second` of a pair."""
+
+    job: Job
+    place: str
+    spawned_ns: int
+
+
+def _read_job(control: int) -> Told:
     decoder = wire.Decoder()
     while data := os.read(control, 1 << 16):
         for message in decoder.feed(data):
-            return int(message.header["spawned_ns"]), Job.from_dict(message.header["job"])
+            header = message.header
+            return Told(Job.from_dict(header["job"]), str(header["place"]), int(header["spawned_ns"]))
     os._exit(lifeline.ORPHANED)
 
 
-def _answer(job: Job, results: int, spawned_ns: int) -> bytes:
+def _answer(told: Told, results: int, go: Callable[[], None]) -> bytes:
     """The frame that ends this process: a round, or the failure that a Python error amounts to."""
     marks = Marks(lambda phase: wire.send(results, wire.encode({"phase": phase})))
-    marks.durations["start"] = FIRST_LINE_NS - spawned_ns
+    marks.durations["start"] = FIRST_LINE_NS - told.spawned_ns
     try:
-        done = measure(job, marks)
-        return wire.encode(
-            {"round": done.to_dict()}, {"samples_ns": done.samples_ns, "warmup_ns": done.warmup_ns}
-        )
+        done = measure(told.job, marks, Turn(told.place, go))
+        return wire.encode_round(done)
     except RunnerError as error:
         failure = error.failure()
     except MemoryError as error:
@@ -96,6 +115,11 @@ class Marks:
         self.phase, self._entered_ns = phase, now
         self._announce(phase)
 
+    def forget(self) -> None:
+        """What passed so far passed beside another process: it took no time of its own."""
+        self.durations.clear()
+        self._entered_ns = HOST_CLOCK()
+
     def phases(self) -> Phases:
         names = ("start", "import", "load", "verify", "warmup", "timed")
         return Phases(**{f"{name}_ns": self.durations.get(name, 0) for name in names})
@@ -114,27 +138,70 @@ class Loaded:
     def inputs(self) -> int:
         return len(self.check.references)
 
+    @property
+    def device_side(self) -> DeviceSide | None:
+        found: DeviceSide | None = getattr(self.runner, "device_side", None)
+        return found
 
-def measure(job: Job, marks: Marks) -> Round:
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """When this process may do what: alone, or as one of two that get ready side by side.
+
+    The first of a pair locks the device before it loads anything, so both get ready while no other suite
+    measures there, and waits until the second is ready too. The second locks when its turn comes. While one
+    of them warms up and is timed, the other sleeps in the kernel, or is gone.
+    """
+
+    place: str
+    go: Callable[[], None]
+
+    def begin(self, job: Job, marks: Marks) -> None:
+        if self.place != "second":
+            marks.enter("lock")
+            _lock(job)
+
+    def ready(self, job: Job, marks: Marks) -> int:
+        """Waits for the turn and returns when the time of its own began, in ns since 1970 (UTC)."""
+        if self.place != "alone":
+            marks.enter("ready")
+            self.go()
+        if self.place != "second":
+            return STARTED_AT_NS
+        began_at_ns = time.time_ns()
+        marks.forget()
+        marks.enter("lock")
+        _lock(job)
+        return began_at_ns
+
+
+ALONE = Turn("alone", lambda: None)
+
+
+def measure(job: Job, marks: Marks, turn: Turn = ALONE) -> Round:
     """One round: lock the device, load, check the outputs, warm up, time, check again."""
-    marks.enter("lock")
     _check_options(job)
-    _lock(job)
+    turn.begin(job, marks)
     loaded = _load(job, marks)
     marks.enter("verify")
     error = loaded.check.run(loaded.runner, range(loaded.inputs))
+    started_at_ns = turn.ready(job, marks)
     marks.enter("warmup")
     step, clock = _step(loaded), loaded.runner.clock
     warm = timing.warm_up(step, max(1, loaded.inputs), job.timing, clock=clock)
+    gpu = device_facts.gpu_of(loaded.device_side, job.device)
+    read = device_facts.reader(gpu)
     marks.enter("timed")
-    before = readings.read()
+    before = read()
     samples = timing.take(step, warm, job.timing, clock=clock)
-    after = readings.read()
+    after = read()
     marks.enter("verify")
     # Another input in each round: a runtime may begin to hand out a stored output once it is warm.
     again = [(job.round_index + 1) % loaded.inputs] if loaded.inputs else []
     error = max(error, loaded.check.run(loaded.runner, again))
+    device = device_facts.read(loaded.device_side, len(samples), gpu)
     marks.enter("end")
+    slowdowns = gpu_readings.slowdowns(before, after, marks.durations["timed"])
     return Round(
         round_index=job.round_index,
         position=job.position,
@@ -146,10 +213,20 @@ def measure(job: Job, marks: Marks) -> Round:
         steady=warm.steady,
         output_error=error,
         phases=marks.phases(),
-        started_at_ns=STARTED_AT_NS,
-        environment={"before": before, "after": after, "variables": _variables()},
-        flags=() if warm.steady else ("not_steady",),
+        started_at_ns=started_at_ns,
+        environment={
+            "before": before,
+            "after": after,
+            "variables": _variables(),
+            "place": turn.place,
+            **({"slowdowns": slowdowns} if slowdowns else {}),
+            **device.environment,
+        },
+        flags=(*(() if warm.steady else ("not_steady",)), *(("throttled",) if slowdowns else ())),
         peak_rss_bytes=readings.peak_rss_bytes(),
+        peak_device_bytes=device.peak_bytes,
+        parts=device.parts,
+        layers=device.layers,
     )
 
 
@@ -160,15 +237,11 @@ def _check_options(job: Job) -> None:
 
 
 def _lock(job: Job) -> None:
-    """A simulation needs no quiet device, so it takes the lock only where a folder for it is named."""
-    folder = job.options.get("lock_dir")
-    if folder is None and job.backend == "simulated":
-        return
-    seconds = float(job.options.get("lock_seconds", locks.WAIT_SECONDS))
-    purpose = f"{job.backend} {job.case_id} round {job.round_index}"
-    kind, index = parse_device(job.device)
-    device = kind if kind == "cpu" else f"{kind}-{index}"  # `cuda` and `cuda:0` are one device
-    locks.acquire(Path(folder or locks.default_folder()), device, wait_seconds=seconds, purpose=purpose)
+    place = locks.place_of(job)
+    if place is not None:
+        seconds = float(job.options.get("lock_seconds", locks.WAIT_SECONDS))
+        purpose = f"{job.backend} {job.case_id} round {job.round_index}"
+        locks.acquire(*place, wait_seconds=seconds, purpose=purpose)
 
 
 def _load(job: Job, marks: Marks) -> Loaded:
@@ -204,11 +277,14 @@ def _tensors(job: Job) -> tuple[list[Array], list[Array]]:
     return verify.read_tensors(job.tensors)
 
 
-def _step(loaded: Loaded) -> timing.Step:
-    """What is timed: the runner's own method where nothing has to be waited for."""
+def _step(loaded: Loaded) -> timing.Work:
+    """What is timed: the device's sampler, or the runner's own method where nothing has to be waited for."""
     busy_wait_ns = int(loaded.job.options.get("busy_wait_ns", 0))
     infer, synchronize = loaded.runner.infer, loaded.runner.synchronize
+    side = loaded.device_side
     if not busy_wait_ns:
+        if side is not None:
+            return side.sampler
         return _synchronized(infer, synchronize) if loaded.runner.asynchronous else infer
     if loaded.description.clock != "host":
         raise RunnerError(
@@ -254,6 +330,8 @@ def _protocol(loaded: Loaded) -> Protocol:
         warmup=f"at least {policy.warmup_seconds:g} s, then until two windows agree (medians within 5 %, MAD "
         f"within 10 % of the median), at most {policy.max_warmup_seconds:g} s",
         min_sample_ns=timing.min_sample_ns(policy),
+        queue_depth=description.queue_depth,
+        cuda_graph=description.cuda_graph,
         transfers=description.transfers,
         compute_unit=job.compute_unit,
         options={**description.options, **({"busy_wait_ns": str(busy)} if busy else {})},

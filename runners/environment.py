@@ -76,7 +76,10 @@ def describe_memory() -> dict[str, Any]:
 
 
 def describe_gpus() -> list[dict[str, Any]]:
-    """Names and memory through NVML; empty where no NVIDIA driver is loaded or NVML does not answer."""
+    """Names, compute capability (`sm89`) and memory through NVML.
+
+    Empty where no NVIDIA driver is loaded or NVML does not answer.
+    """
     if not Path("/dev/nvidiactl").exists() or util.find_spec("pynvml") is None:
         return []
     import pynvml
@@ -219,7 +222,13 @@ def _os_name() -> str:
 def _gpu(pynvml: Any, index: int, driver: str) -> dict[str, Any]:
     handle = pynvml.nvmlDeviceGetHandleByIndex(index)
     total_bytes = int(pynvml.nvmlDeviceGetMemoryInfo(handle).total)
-    return {"name": str(pynvml.nvmlDeviceGetName(handle)), "memory_bytes": total_bytes, "driver": driver}
+    major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
+    return {
+        "name": str(pynvml.nvmlDeviceGetName(handle)),
+        "target": f"sm{major}{minor}",
+        "memory_bytes": total_bytes,
+        "driver": driver,
+    }
 
 
 def _version(package: str) -> str:

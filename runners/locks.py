@@ -9,24 +9,53 @@ import re
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from runners import parse_device
+from runners.measurement import Job
 from runners.runner import RunnerError
 
 WAIT_SECONDS = 30.0
+SHARED_FOLDER = "/tmp/deploybench-locks"  # TMPDIR may differ between users
 
 
 def default_folder() -> Path:
-    """`$XDG_RUNTIME_DIR/deploybench`, else the user's cache folder, else one in the temporary one."""
-    runtime, cache = os.environ.get("XDG_RUNTIME_DIR"), os.environ.get("XDG_CACHE_HOME")
-    if runtime and os.access(runtime, os.W_OK):
-        return Path(runtime) / "deploybench"
-    if cache or os.environ.get("HOME"):
-        return Path(cache or Path.home() / ".cache") / "deploybench" / "locks"
-    return Path(os.environ.get("TMPDIR", "/tmp")) / f"deploybench-{os.getuid()}"
+    """One folder for all users of the machine, who share its devices; `$DEPLOYBENCH_LOCKS` names another."""
+    return Path(os.environ.get("DEPLOYBENCH_LOCKS") or SHARED_FOLDER)
+
+
+def place_of(job: Job) -> tuple[Path, str] | None:
+    """(folder, device) of the lock that a job takes; None for a simulation, which needs no quiet device.
+
+    Unless a folder for it is named, that is.
+    """
+    folder = job.options.get("lock_dir")
+    if folder is None and job.backend == "simulated":
+        return None
+    kind, index = parse_device(job.device)
+    device = kind if kind == "cpu" else f"{kind}-{index}"  # `cuda` and `cuda:0` are one device
+    return Path(folder or default_folder()), device
+
+
+def is_free(job: Job) -> bool:
+    """Whether nobody measures on the job's device at this moment."""
+    place = place_of(job)
+    if place is None:
+        return True
+    try:
+        descriptor = _open(_file(*place))
+    except RunnerError:  # the measuring process will say so
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
 
 
 def acquire(folder: Path, device: str, *, wait_seconds: float, purpose: str) -> int:
@@ -34,7 +63,7 @@ def acquire(folder: Path, device: str, *, wait_seconds: float, purpose: str) -> 
 
     Raises RunnerError `unavailable`, with the holder's pid in `detail["holder_pid"]`.
     """
-    path = folder / (re.sub(r"[^A-Za-z0-9._-]", "-", device) + ".lock")
+    path = _file(folder, device)
     descriptor = _open(path)
     try:
         _lock(descriptor, wait_seconds)
@@ -46,16 +75,44 @@ def acquire(folder: Path, device: str, *, wait_seconds: float, purpose: str) -> 
     return descriptor
 
 
+def _file(folder: Path, device: str) -> Path:
+    return folder / (re.sub(r"[^A-Za-z0-9._-]", "-", device) + ".lock")
+
+
 def _open(path: Path) -> int:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        _make_folder(path.parent)
+        return _open_shared(path)
     except OSError as error:
         raise RunnerError(
             "unavailable",
             f"cannot open the device lock {path}: {error.strerror}",
-            "Make the folder writable, or set XDG_RUNTIME_DIR to one that is.",
+            "Make it writable for every user who measures here, or name a folder in DEPLOYBENCH_LOCKS.",
         ) from None
+
+
+def _make_folder(folder: Path) -> None:
+    """For every user, like the temporary folder: nobody can remove what another made."""
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        return
+    folder.chmod(0o1777)
+
+
+def _open_shared(path: Path) -> int:
+    """A file that every user can lock, made where it is missing.
+
+    Opened without O_CREAT first: Linux refuses that flag for another user's file in such a folder.
+    """
+    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+    with suppress(FileNotFoundError):
+        return os.open(path, flags)
+    with suppress(FileExistsError):  # somebody else was faster
+        descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL)
+        os.fchmod(descriptor, 0o666)
+        return descriptor
+    return os.open(path, flags)
 
 
 def _lock(descriptor: int, wait_seconds: float) -> None:

@@ -8,13 +8,18 @@ from typing import Any
 import onnxruntime as ort
 
 from runners import parse_device
+from runners.device_timing import CLOCK_NAME, PASSES
 from runners.measurement import Job
 from runners.runner import (
+    BLOCKING,
     HOST_CLOCK,
     Array,
     Description,
+    DeviceSide,
     RunnerError,
     as_arrays,
+    as_choice,
+    as_flag,
     require_precision,
     runtime_options,
 )
@@ -26,10 +31,14 @@ LEVELS = {
     "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
     "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
 }
+# From here on QuantizeLinear pairs and what is between them become one 8-bit operator.
+FUSING_LEVELS = ("extended", "all")
+COMPUTES = "deploybench.computes"
+STREAM = "user_compute_stream"
 SPINNING = "session.intra_op.allow_spinning"
 
 # The runtime's own default: its workers spin between inferences. With one thread there are no workers.
-DEFAULTS = {"allow_spinning": "1", "graph_optimization": "all"}
+DEFAULTS = {"allow_spinning": "true", "graph_optimization": "all"}
 
 ELEMENT_PRECISIONS = {
     "tensor(float)": "fp32",
@@ -41,23 +50,49 @@ ELEMENT_PRECISIONS = {
 
 
 class OrtSessionRunner:
-    """`infer` is exactly `session.run(None, feed)` on host arrays, as a user would call it."""
+    """`infer` is exactly `session.run(None, feed)` on host arrays, as a user would call it.
+
+    On a GPU it is `run_with_iobinding`, inputs and outputs on the device (runners/ort_cuda.py).
+    """
 
     def __init__(self) -> None:
         self.clock = HOST_CLOCK
         self.asynchronous = False
+        self.device_side: DeviceSide | None = None
 
     def load(self, job: Job, inputs: Sequence[Array]) -> None:
         self._job = job
         self._provider = _provider(job.device)
         self._asked = runtime_options(job, DEFAULTS)
         self._options = _session_options(job.threads, self._asked)
-        self._session: Any = ort.InferenceSession(
-            str(job.artifact), self._options, providers=[_with_options(self._provider, job.device)]
-        )
-        _check_provider(self._session.get_providers(), self._provider, job.device)
+        if self._provider == PROVIDERS["cuda"]:
+            self._load_on_gpu(job, inputs)
+            return
+        self._session: Any = self._new_session(job, self._provider)
         name = _input_name(self._session, job)
         self._feeds = [{name: value} for value in inputs]
+
+    def _load_on_gpu(self, job: Job, inputs: Sequence[Array]) -> None:
+        from runners import cuda as cuda_interface
+        from runners import ort_cuda
+
+        index = parse_device(job.device)[1]
+        cuda = cuda_interface.open_device(index, blocking=False)
+        free_before, stream = cuda.memory()[0], cuda.stream()
+        options = ort_cuda.provider_options(cuda, stream, index)
+        self._session = self._new_session(job, (self._provider, options))
+        _input_name(self._session, job)
+        bound = ort_cuda.BoundSession(self._session, cuda, stream, inputs, index=index)
+        self.asynchronous = True
+        self.infer = bound.infer  # type: ignore[method-assign]
+        self.outputs = bound.outputs  # type: ignore[method-assign]
+        self.synchronize = bound.synchronize  # type: ignore[method-assign]
+        self.device_side = bound.device_side(free_before)
+
+    def _new_session(self, job: Job, provider: str | tuple[str, dict[str, str]]) -> Any:
+        session = ort.InferenceSession(str(job.artifact), self._options, providers=[provider])
+        _check_provider(session.get_providers(), self._provider, job.device)
+        return session
 
     def infer(self, index: int) -> object:
         return self._session.run(None, self._feeds[index])
@@ -69,14 +104,20 @@ class OrtSessionRunner:
         return as_arrays(self._session.run(None, self._feeds[index]))
 
     def describe(self) -> Description:
+        on_gpu = self.device_side is not None
+        bound = f"session.run_with_iobinding, inputs and outputs on the device, no TF32; {PASSES}"
         return Description(
             runtime=f"onnxruntime {ort.__version__} {self._provider}",
-            timed="session.run(None, feed) on host arrays, outputs allocated by the runtime",
-            transfers="none" if self._provider == PROVIDERS["cpu"] else "host to device and back",
+            timed=bound
+            if on_gpu
+            else "session.run(None, feed) on host arrays, outputs allocated by the runtime",
+            sync="cudaEventSynchronize after every sample, spinning" if on_gpu else BLOCKING,
+            clock=CLOCK_NAME if on_gpu else "host",
             options=self._read_back(),
         )
 
     def close(self) -> None:
+        self.device_side = None
         del self._session
 
     def _read_back(self) -> dict[str, str]:
@@ -89,7 +130,8 @@ class OrtSessionRunner:
             "allow_spinning": "no workers"
             if self._job.threads == 1
             else options.get_session_config_entry(SPINNING),
-            **{f"provider.{key}": str(value) for key, value in sorted(provider.items())},
+            # The stream's address is another one in every process, and would make every round a protocol.
+            **{f"provider.{key}": str(value) for key, value in sorted(provider.items()) if key != STREAM},
         }
 
 
@@ -106,27 +148,15 @@ def _provider(device: str) -> str:
     return provider
 
 
-def _with_options(provider: str, device: str) -> str | tuple[str, dict[str, str]]:
-    if provider == PROVIDERS["cpu"]:
-        return provider
-    # Without use_tf32=0 the CUDA provider computes fp32 convolutions in TF32 from Ampere on.
-    return provider, {"device_id": str(parse_device(device)[1]), "use_tf32": "0"}
-
-
 def _session_options(threads: int, asked: dict[str, str]) -> Any:
-    if asked["graph_optimization"] not in LEVELS or asked["allow_spinning"] not in ("0", "1"):
-        raise RunnerError(
-            "load",
-            f"ONNX Runtime option out of range in {asked}",
-            f"graph_optimization is one of {', '.join(LEVELS)}; allow_spinning is 0 or 1.",
-        )
+    level = LEVELS[as_choice(asked, "graph_optimization", tuple(LEVELS))]
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    options.graph_optimization_level = LEVELS[asked["graph_optimization"]]
+    options.graph_optimization_level = level
     options.log_severity_level = 3
-    options.add_session_config_entry(SPINNING, asked["allow_spinning"])
+    options.add_session_config_entry(SPINNING, "1" if as_flag(asked, "allow_spinning") else "0")
     return options
 
 
@@ -149,6 +179,27 @@ def _input_name(session: Any, job: Job) -> str:
             f"the graph has {len(inputs)} inputs ({names}); one is supported",
             "Export a single-input graph.",
         )
-    if job.precision in ("fp32", "fp16"):
-        require_precision(job, ELEMENT_PRECISIONS.get(inputs[0].type, inputs[0].type), "the graph's input")
+    _check_precision(session, job)
     return str(inputs[0].name)
+
+
+def _check_precision(session: Any, job: Job) -> None:
+    """In which precision the graph computes: as its conversion read it from the types of all its nodes.
+
+    A file of other origin says it by its input's type.
+    """
+    computes = session.get_modelmeta().custom_metadata_map.get(COMPUTES)
+    if computes is not None:
+        require_precision(job, computes, "the graph")
+    else:
+        kind = session.get_inputs()[0].type
+        require_precision(job, ELEMENT_PRECISIONS.get(kind, kind), "the graph's input")
+    level = runtime_options(job, DEFAULTS)["graph_optimization"]
+    if job.precision == "int8" and level not in FUSING_LEVELS:
+        raise RunnerError(
+            "precision_mismatch",
+            f"with graph_optimization={level} ONNX Runtime computes an int8 graph in fp32",
+            f"Use one of: {', '.join(FUSING_LEVELS)}.",
+            asked=job.precision,
+            found="fp32",
+        )

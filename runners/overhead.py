@@ -9,10 +9,12 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from runners import parse_device
 from runners.measurement import Failure, Job, Round, Timing
 from runners.process import child_environment, run_job
 
-BARE_LOOP = Path(__file__).with_name("bare_loop.py")
+# (backend, kind of device) -> the script that runs the same file with nothing around it
+BARE_LOOPS = {("onnxruntime", "cpu"): "bare_loop.py", ("trt", "cuda"): "bare_engine_loop.py"}
 SHORT = Timing(round_seconds=0.2, warmup_seconds=0.1)
 
 
@@ -65,12 +67,13 @@ def round_cost_ns(taken: Round) -> int:
 
 
 def against_bare_loop(job: Job, *, pairs: int = 5) -> Agreement:
-    """Our processes and bare loops on the same ONNX file in alternation, within one run.
+    """Our processes and bare loops on the same file in alternation, within one run.
 
     Each pair reverses the order of the one before, so that drift cancels. Raises OverheadError.
     """
-    if job.backend != "onnxruntime" or job.device != "cpu":
-        raise ValueError(f"the bare loop runs ONNX Runtime on the CPU, not '{job.backend}' on '{job.device}'")
+    if (job.backend, parse_device(job.device)[0]) not in BARE_LOOPS:
+        known = ", ".join(f"{backend} on {kind}" for backend, kind in BARE_LOOPS)
+        raise ValueError(f"there is no bare loop for '{job.backend}' on '{job.device}', only for: {known}")
     first = _measured(job)
     taken = []
     for number in range(pairs):
@@ -119,7 +122,11 @@ def _measured(job: Job) -> Round:
 
 
 def _bare_median_ns(job: Job, loops: int) -> float:
+    kind, index = parse_device(job.device)
+    script = Path(__file__).with_name(BARE_LOOPS[job.backend, kind])
     asked = {
+        "device": index,
+        "package": str(job.options.get("builder", "")).partition(" ")[0] or "tensorrt",
         "artifact": str(job.artifact.absolute()),
         "tensors": str(job.tensors.absolute()),
         "threads": job.threads,
@@ -128,7 +135,7 @@ def _bare_median_ns(job: Job, loops: int) -> float:
         "seconds": job.timing.round_seconds,
     }
     done = subprocess.run(
-        [sys.executable, "-P", str(BARE_LOOP), json.dumps(asked)],
+        [sys.executable, "-P", str(script), json.dumps(asked)],
         capture_output=True,
         text=True,
         env=child_environment(job.threads),

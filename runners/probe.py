@@ -21,7 +21,13 @@ def reason(info: BackendInfo, device: str) -> str | None:
     if kind not in info.devices:
         known = ", ".join(info.devices)
         return f"backend '{info.name}' does not run on device '{device}'; it runs on: {known}"
-    return _missing_package(info) or _missing_compiler(info) or _missing_cuda(info, kind)
+    return (
+        _missing_package(info)
+        or _missing_compiler(info)
+        or _missing_driver(kind)
+        or (_cuda_library_missing(info) if kind == "cuda" else None)
+        or _missing_binding(info, kind)
+    )
 
 
 def compiler() -> str | None:
@@ -37,11 +43,20 @@ def package_folder(package: str) -> Path | None:
     return Path(next(iter(places))) if places else None
 
 
+def findable(package: str) -> bool:
+    """Is a package, or one inside another (`cuda.bindings`), installed? It is not imported."""
+    try:
+        return find_spec(package) is not None
+    except ModuleNotFoundError:  # the parent of a dotted name is missing
+        return False
+
+
 def _missing_package(info: BackendInfo) -> str | None:
-    if not info.package or package_folder(info.package):
+    if not info.packages or any(package_folder(package) for package in info.packages):
         return None
     what = f"'deploybench[{info.extra}]'" if info.extra else info.package
-    return f"package '{info.package}' is not installed; install it: pip install {what}"
+    named = "' or '".join(info.packages)
+    return f"package '{named}' is not installed; install it: pip install {what}"
 
 
 def _missing_compiler(info: BackendInfo) -> str | None:
@@ -53,14 +68,24 @@ def _missing_compiler(info: BackendInfo) -> str | None:
     )
 
 
-def _missing_cuda(info: BackendInfo, kind: str) -> str | None:
-    if kind != "cuda":
+def _missing_driver(kind: str) -> str | None:
+    if kind != "cuda" or any(Path(path).exists() for path in DRIVER_FILES):
         return None
-    if not (Path("/dev/nvidiactl").exists() or Path("/proc/driver/nvidia/version").exists()):
-        return "no NVIDIA driver is loaded here (no /dev/nvidiactl); run it on a machine with an NVIDIA GPU"
-    return _cuda_library_missing(info)
+    return "no NVIDIA GPU on this machine (no driver is loaded); run it on a machine with one"
 
 
+def _missing_binding(info: BackendInfo, kind: str) -> str | None:
+    """These runners hold streams, events and buffers of their own; torch has its own for its runners."""
+    if kind != "cuda" or info.package not in NEED_BINDING:
+        return None
+    if any(findable(package) for package in CUDA_BINDINGS):
+        return None
+    return "no CUDA binding is installed (cuda-python or pycuda); install one: pip install cuda-python"
+
+
+DRIVER_FILES = ("/dev/nvidiactl", "/proc/driver/nvidia/version", "/dev/dxg")  # the last one under WSL
+NEED_BINDING = ("tensorrt", "onnxruntime")
+CUDA_BINDINGS = ("cuda.bindings", "pycuda")
 CUDA_LIBRARIES = {
     "onnxruntime": ("capi/libonnxruntime_providers_cuda.so", "onnxruntime-gpu in place of onnxruntime"),
     "torch": ("lib/libtorch_cuda.so", "a CUDA build of torch"),

@@ -1,4 +1,8 @@
-"""The parent's side of a round: start a fresh process, sleep until it is done, say what became of it."""
+"""The parent's side of a round: start a fresh process, sleep until it is done, say what became of it.
+
+Rounds come in pairs: while the first process of a pair gets ready (start, import, load, check), so does the
+second beside it, and while one is timed the other sleeps, or is gone. So half of that time is saved.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +12,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Self
 
 from runners import endings, locks, memory, wire
 from runners.measurement import Failure, Job, Round
@@ -26,7 +31,8 @@ GRACE_SECONDS = 2.0  # from the result to the end of the process
 
 # Nothing else of the parent's environment reaches a measuring process.
 PASSED = (
-    *("PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR", "VIRTUAL_ENV"),
+    *("PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "XDG_CACHE_HOME", "VIRTUAL_ENV"),
+    "DEPLOYBENCH_LOCKS",
     *("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "CC", "CXX", "TORCHINDUCTOR_CACHE_DIR"),
     *("CUDA_VISIBLE_DEVICES", "CUDA_HOME", "CUDA_PATH", "NVIDIA_VISIBLE_DEVICES"),
 )
@@ -39,23 +45,82 @@ def run_job(job: Job, *, command: Sequence[str] = COMMAND) -> Round | Failure:
     Blocks without polling until the result is there, the process has ended, or
     `job.timing.deadline_seconds` have passed (waiting for the device's lock not counted).
     """
-    kills_before = memory.oom_kills()
-    try:
-        child = _Child.spawn(job, command)
-    except OSError as error:  # no memory, no process or no descriptor left: this case's loss, not the suite's
-        advice = "Free memory or end other processes, then run the same command again."
-        message = f"the measuring process could not be started: {error.strerror}"
-        return Failure("crashed", message, advice, round_index=job.round_index)
-    try:
-        child.wait()
-    finally:
-        child.end()
-    outcome = _outcome(child, job, oom_kills=memory.oom_kills() - kills_before)
-    if isinstance(outcome, Round):
-        return replace(outcome, phases=replace(outcome.phases, process_ns=child.lifetime_ns))
-    detail = {"process_ns": child.lifetime_ns, **outcome.detail}
-    built = outcome.kind == "unavailable" and job.artifact.is_file()
-    return replace(outcome, round_index=job.round_index, built=built, detail=detail)
+    with Processes(command=command) as processes:
+        return processes.run(job)
+
+
+class Processes:
+    """Runs jobs one after the other, each in a fresh process, and gets the next one ready where it may.
+
+    Used as a context manager: on leaving, no process is left.
+    """
+
+    def __init__(self, *, command: Sequence[str] = COMMAND) -> None:
+        self._command = command
+        self._next: _Child | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._drop()
+
+    def run(self, job: Job, following: Job | None = None) -> Round | Failure:
+        """The round of `job`. A process for `following`, the job of the next call, is made ready on the way.
+
+        Not where `job`'s own process was made ready so, as only two share what precedes the timing, and
+        not on a device other than a CPU, whose memory the second process would take. A deadline counts
+        from the start of the process until it is ready, and again from its turn.
+        """
+        child = self._take(job)
+        if isinstance(child, Failure):
+            return child
+        try:
+            if child.place == "first" and following is not None:
+                self._prepare_beside(child, following)
+            child.take_turn()
+        finally:
+            child.end()
+        return child.outcome()
+
+    def _take(self, job: Job) -> _Child | Failure:
+        found, self._next = self._next, None
+        if found is not None and found.job == job:
+            return found
+        if found is not None:
+            found.end()
+        place = "alone" if job.device != "cpu" else "first"
+        try:
+            return _Child.spawn(job, place, self._command)
+        except OSError as error:  # no memory, process or descriptor left: this case's loss, not the suite's
+            advice = "Free memory or end other processes, then run the same command again."
+            message = f"the measuring process could not be started: {error.strerror}"
+            return Failure("crashed", message, advice, round_index=job.round_index)
+
+    def _prepare_beside(self, first: _Child, following: Job) -> None:
+        """Start the second process and wait until both are ready.
+
+        Where another suite measures on the device, not before the first process holds it: getting ready
+        would disturb that suite.
+        """
+        if following.device != "cpu":
+            return
+        if not locks.is_free(following):
+            first.wait(until=lambda phase: phase not in ("start", "lock"))
+        if first.over:
+            return
+        with suppress(OSError):  # it is started at its turn then, and says what is wrong
+            self._next = _Child.spawn(following, "second", self._command)
+            self._next.wait(until=_is_ready)
+
+    def _drop(self) -> None:
+        if self._next is not None:
+            self._next.end()
+            self._next = None
+
+
+def _is_ready(phase: str) -> bool:
+    return phase == "ready"
 
 
 def child_environment(threads: int) -> dict[str, str]:
@@ -81,15 +146,19 @@ def _python_path() -> str:
 
 @dataclass
 class _Child:
-    """A running process, its three pipes, and what came out of them so far."""
+    """A running process, its three pipes, and what came out of them so far.
 
+    `place` is `alone`, or `first` or `second` of a pair; `begun_ns` when it began to take time of its own.
+    """
+
+    job: Job
+    place: str
     process: subprocess.Popen[bytes]
     control: int
     results: int
     output: int
-    spawned_ns: int
-    seconds: float
-    lock_seconds: float
+    begun_ns: int
+    kills_before: int
     expires: float  # on the monotonic clock, in seconds
     decoder: wire.Decoder = field(default_factory=wire.Decoder)
     phase: str = "start"
@@ -97,12 +166,14 @@ class _Child:
     malformed: str = ""
     printed: bytes = b""
     late: bool = False
+    ended: bool = False
     lifetime_ns: int = 0
 
     @staticmethod
-    def spawn(job: Job, command: Sequence[str]) -> _Child:
+    def spawn(job: Job, place: str, command: Sequence[str]) -> _Child:
         spawned_ns = time.perf_counter_ns()
-        frame = _job_frame(job, spawned_ns)
+        frame = _job_frame(job, place, spawned_ns)
+        kills = memory.oom_kills()
         (control_read, control), (results, results_write), (output, output_write) = (
             os.pipe() for _ in range(3)
         )
@@ -123,20 +194,44 @@ class _Child:
             _close(control_read, results_write, output_write)
         with suppress(BrokenPipeError):  # it is gone already, and its status will tell
             wire.send(control, frame)
-        seconds = job.timing.deadline_seconds
-        lock_seconds = float(job.options.get("lock_seconds", locks.WAIT_SECONDS))
-        expires = time.monotonic() + seconds
-        return _Child(process, control, results, output, spawned_ns, seconds, lock_seconds, expires)
+        expires = time.monotonic() + job.timing.deadline_seconds
+        return _Child(job, place, process, control, results, output, spawned_ns, kills, expires)
 
-    def wait(self) -> None:
-        """Returns when the process has ended, or answered and had time to end, or its time is over."""
+    @property
+    def over(self) -> bool:
+        """Whether there is nothing more to wait for: it answered, ended, sent nonsense or was late."""
+        return self.answer is not None or self.ended or self.late or bool(self.malformed)
+
+    def take_turn(self) -> None:
+        """Has the process do its work to the end; it is ready, gets ready, or needs no word to go."""
+        if self.place == "second":
+            self.begun_ns = time.perf_counter_ns()
+        if self.place != "alone":
+            self.wait(until=_is_ready)
+        if self.phase == "ready" and not self.over:
+            self.expires = time.monotonic() + self.seconds
+            with suppress(BrokenPipeError):  # it is gone already, and its status will tell
+                os.write(self.control, b"\n")
+        self.wait()
+
+    @property
+    def seconds(self) -> float:
+        return self.job.timing.deadline_seconds
+
+    def wait(self, until: Callable[[str], bool] = lambda phase: False) -> None:
+        """Returns when the process has ended, or answered and had time to end, or its time is over.
+
+        Or when it has entered a phase that `until` says yes to.
+        """
+        if self.ended or self.late or self.malformed or until(self.phase):
+            return
         with selectors.DefaultSelector() as selector, _exit_descriptor(self.process.pid) as exited:
             for descriptor in (self.results, self.output):
                 os.set_blocking(descriptor, False)
                 selector.register(descriptor, selectors.EVENT_READ)
             if exited >= 0:
                 selector.register(exited, selectors.EVENT_READ)
-            while self._listen(selector, exited):
+            while self._listen(selector, exited) and not until(self.phase):
                 pass
 
     def _listen(self, selector: selectors.BaseSelector, exited: int) -> bool:
@@ -148,12 +243,16 @@ class _Child:
         if exited in ready:
             self._drain(self.results, reads=LAST_READS)
             self._drain(self.output, reads=LAST_READS)
+            self.ended = True
             return False
         if time.monotonic() >= self.expires:
             self.late = self.answer is None
             return False
-        # Without a descriptor for the exit (not Linux), the end of the result pipe stands for it.
-        return not self.malformed and (exited >= 0 or self.results in selector.get_map())
+        if exited < 0 and self.results not in selector.get_map():
+            self.ended = (
+                True  # without a descriptor for the exit (not Linux), the end of the pipe stands for it
+            )
+        return not self.malformed and not self.ended
 
     def _drain(self, descriptor: int, *, reads: int = 1) -> bool:
         """Takes what a pipe holds; false at its end. Few reads: endless printing must not keep us here."""
@@ -185,7 +284,8 @@ class _Child:
             return
         phase = str(message.header["phase"])
         if phase == "lock":
-            self.expires = now + self.lock_seconds + self.seconds
+            lock_seconds = float(self.job.options.get("lock_seconds", locks.WAIT_SECONDS))
+            self.expires = now + lock_seconds + self.seconds
         elif self.phase == "lock":
             self.expires = now + self.seconds
         self.phase = phase
@@ -202,39 +302,47 @@ class _Child:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
-        self.lifetime_ns = time.perf_counter_ns() - self.spawned_ns
+        self.lifetime_ns = time.perf_counter_ns() - self.begun_ns
         _close(self.control, self.results, self.output)
 
+    def outcome(self) -> Round | Failure:
+        """What became of the job, once the process is gone."""
+        found = self._answered()
+        if isinstance(found, Round):
+            return replace(found, phases=replace(found.phases, process_ns=self.lifetime_ns))
+        detail = {"process_ns": self.lifetime_ns, **found.detail}
+        built = found.kind == "unavailable" and self.job.artifact.is_file()
+        return replace(found, round_index=self.job.round_index, built=built, detail=detail)
 
-def _outcome(child: _Child, job: Job, *, oom_kills: int) -> Round | Failure:
-    malformed = child.malformed
-    try:
-        if child.answer is not None and not malformed:
-            return _decoded(child.answer)
-    except (KeyError, TypeError, ValueError) as error:
-        malformed = f"{type(error).__name__}: {error}"
-    return endings.failure(
-        endings.Ending(
-            returncode=child.process.returncode,
-            phase=child.phase,
-            printed=child.printed.decode(errors="replace"),
-            late_after_seconds=job.timing.deadline_seconds if child.late else None,
-            malformed=malformed,
-            incomplete_bytes=child.decoder.incomplete_bytes,
-            oom_kills=oom_kills,
+    def _answered(self) -> Round | Failure:
+        malformed = self.malformed
+        try:
+            if self.answer is not None and not malformed:
+                return _decoded(self.answer)
+        except (KeyError, TypeError, ValueError) as error:
+            malformed = f"{type(error).__name__}: {error}"
+        return endings.failure(
+            endings.Ending(
+                returncode=self.process.returncode,
+                phase=self.phase,
+                printed=self.printed.decode(errors="replace"),
+                late_after_seconds=self.seconds if self.late else None,
+                malformed=malformed,
+                incomplete_bytes=self.decoder.incomplete_bytes,
+                oom_kills=memory.oom_kills() - self.kills_before,
+            )
         )
-    )
 
 
 def _decoded(message: wire.Message) -> Round | Failure:
     if "failure" in message.header:
         return Failure.from_dict(message.header["failure"])
-    return Round.from_dict(message.header["round"], message.arrays["samples_ns"], message.arrays["warmup_ns"])
+    return wire.decode_round(message)
 
 
-def _job_frame(job: Job, spawned_ns: int) -> bytes:
+def _job_frame(job: Job, place: str, spawned_ns: int) -> bytes:
     absolute = replace(job, artifact=job.artifact.absolute(), tensors=job.tensors.absolute())
-    frame = wire.encode({"job": absolute.to_dict(), "spawned_ns": spawned_ns})
+    frame = wire.encode({"job": absolute.to_dict(), "place": place, "spawned_ns": spawned_ns})
     if len(frame) > MAX_JOB:
         raise ValueError(f"the job of case {job.case_id} takes {len(frame)} bytes as JSON, at most {MAX_JOB}")
     return frame

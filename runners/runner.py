@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
-from runners.measurement import Failure, Job
+from runners.measurement import Failure, Job, Samples
 
 Array = npt.NDArray[Any]
 Clock = Callable[[], int]
@@ -31,14 +31,50 @@ class Description:
     sync: str = BLOCKING
     transfers: str = "none"
     clock: str = "host"
+    queue_depth: int = 1
+    cuda_graph: bool = False
     options: Mapping[str, str] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """Takes samples on a device's clock, where a runner has one; the timing loop asks it for each.
+
+    Loop counts are multiples of `least_loops`.
+    """
+
+    least_loops: int
+
+    def sample(self, order: tuple[int, ...]) -> int:
+        """Device nanoseconds of one inference on each input of `order`, waited for."""
+
+    def reserve(self, count: int) -> None:
+        """Makes room for the parts of `count` samples and forgets those before."""
+
+    def parts(self, count: int) -> dict[str, Samples]:
+        """Other spans of the first `count` samples since `reserve`, by name (see Round)."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceSide:
+    """What a runner whose work runs on a GPU tells beside its outputs.
+
+    `peak_bytes` gives (device memory in bytes, how that was found); `layers` profiles one inference, after
+    the timed part: nanoseconds by layer. `pci_bus_id` is empty where the runtime does not tell it.
+    """
+
+    sampler: Sampler
+    peak_bytes: Callable[[], tuple[int, str]]
+    layers: Callable[[], Mapping[str, int]] = dict
+    pci_bus_id: str = ""
 
 
 class Runner(Protocol):
     """One runtime: it knows no model, keeps no time and computes no statistic.
 
     `clock` is the nanosecond clock that samples are taken with. Where `asynchronous` is true, `infer` may
-    return early and the caller runs `synchronize` inside the sample.
+    return early and the caller runs `synchronize` inside the sample. A runner on a GPU has an attribute
+    `device_side` once it is loaded, a DeviceSide whose sampler is used instead; others lack it or it is None.
     """
 
     clock: Clock
@@ -91,6 +127,21 @@ def runtime_options(job: Job, defaults: Mapping[str, str]) -> dict[str, str]:
             f"Remove it, or use one of: {known}.",
         )
     return {**defaults, **{name: str(value) for name, value in given.items()}}
+
+
+def as_flag(options: Mapping[str, str], name: str) -> bool:
+    """A yes-or-no option; raises RunnerError for anything but true and false (or 1 and 0)."""
+    word = options[name].lower()
+    if word not in ("true", "false", "1", "0"):
+        raise RunnerError("load", f"option {name} is '{options[name]}'", "Give true or false.")
+    return word in ("true", "1")
+
+
+def as_choice(options: Mapping[str, str], name: str, known: Sequence[str]) -> str:
+    """An option out of a few; raises RunnerError that names them."""
+    if options[name] not in known:
+        raise RunnerError("load", f"option {name} is '{options[name]}'", f"Give one of: {', '.join(known)}.")
+    return options[name]
 
 
 def require_precision(job: Job, found: str, where: str) -> None:

@@ -3,26 +3,38 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 
 
-def order(case_ids: Iterable[str], *, seed: int, round_index: int) -> tuple[str, ...]:
-    """The order of one round: rounds 2k and 2k+1 are a shuffle and its mirror (ABBA): linear drift cancels.
+@dataclass(frozen=True)
+class Order:
+    """The order of every round: 2k and 2k+1 are a shuffle and its mirror (ABBA), so linear drift cancels.
 
-    The shuffle sorts by a hash of seed, k and case, so it is the same everywhere, and a case that comes or
-    goes does not change the order of the others.
+    Cases of one group of `groups` are neighbours: a machine's speed wanders within a minute, so two cases are
+    compared best when little time lies between them. The shuffle sorts by a hash of seed, k and name, so
+    it is the same everywhere, and a case that comes or goes does not change the order of the others.
     """
-    pair, mirrored = divmod(round_index, 2)
-    shuffled = sorted(case_ids, key=lambda case_id: _rank(seed, pair, case_id), reverse=bool(mirrored))
-    return tuple(shuffled)
 
+    case_ids: tuple[str, ...]
+    seed: int
+    groups: Mapping[str, str] = field(default_factory=dict)
 
-def orders(case_ids: Iterable[str], seed: int) -> Iterator[tuple[str, ...]]:
-    """The orders of rounds 0, 1, 2, ... without end."""
-    known = tuple(case_ids)
-    return (order(known, seed=seed, round_index=round_index) for round_index in itertools.count())
+    def of(self, round_index: int) -> tuple[str, ...]:
+        pair, mirrored = divmod(round_index, 2)
+        if pair not in self._shuffles:
+            self._shuffles.clear()
+            self._shuffles[pair] = tuple(sorted(self.case_ids, key=lambda case_id: self._rank(pair, case_id)))
+        shuffled = self._shuffles[pair]
+        return shuffled[::-1] if mirrored else shuffled
 
+    @cached_property
+    def _shuffles(self) -> dict[int, tuple[str, ...]]:
+        return {}
 
-def _rank(seed: int, pair: int, case_id: str) -> bytes:
-    return hashlib.sha256(f"{seed}:{pair}:{case_id}".encode()).digest()
+    def _rank(self, pair: int, case_id: str) -> tuple[bytes, bytes]:
+        return self._hash(pair, self.groups.get(case_id, "")), self._hash(pair, case_id)
+
+    def _hash(self, pair: int, name: str) -> bytes:
+        return hashlib.sha256(f"{self.seed}:{pair}:{name}".encode()).digest()

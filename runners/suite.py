@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 
 from runners import schedule
 from runners.measurement import Failure, Job, Phases, Round, Timing
-from runners.process import run_job
+from runners.process import Processes
 from runners.runner import Clock
 
 Converged = Callable[[Sequence[Round]], bool]
 Commit = Callable[[str, Round | Failure], None]
-RunJob = Callable[[Job], Round | Failure]
+RunJob = Callable[[Job, Job | None], Round | Failure]
 
 
 class DeviceBusyError(RuntimeError):
@@ -109,10 +108,14 @@ def measure(
     done: Mapping[str, Sequence[Round]] | None = None,
     observe: Callable[[Event], None] = lambda event: None,
     clock: Clock = time.perf_counter_ns,
-    run: RunJob = run_job,
+    run: RunJob | None = None,
     first_round: int = 0,
+    groups: Mapping[str, str] | None = None,
 ) -> SuiteResult:
     """Measures every case of `jobs`, round by round, each process in the order of `schedule.order`.
+
+    `groups` names the comparison that a case takes part in: its cases run next to each other. `run` is told
+    the job, and the next one where it is known, so that its process can be made ready.
 
     A case ends when `converged` says so after `min_rounds`, at `max_rounds`, with its first failure, or when
     another of its rounds would not fit into `max_seconds`; first rounds come first by construction. `commit`
@@ -124,15 +127,24 @@ def measure(
     cases = {
         case_id: _Case(job, list((done or {}).get(case_id, ())), first_round) for case_id, job in jobs.items()
     }
-    running = _Suite(cases, timing, converged, commit, observe, clock, run, begun_ns=clock())
-    running.finish_what_is_done()
-    for round_index in itertools.count():
-        if not any(case.active for case in cases.values()):
-            return running.result()
-        for position, case_id in enumerate(schedule.order(cases, seed=timing.seed, round_index=round_index)):
-            if cases[case_id].active and cases[case_id].next_round <= round_index:
-                running.take(case_id, round_index, position)
-    raise AssertionError("unreachable")
+    order = schedule.Order(tuple(cases), seed=timing.seed, groups=groups or {})
+    with Processes() as processes:
+        running = _Suite(
+            cases, timing, order, converged, commit, observe, clock, run or processes.run, begun_ns=clock()
+        )
+        running.finish_what_is_done()
+        turn = running.turn_after(None)
+        while turn is not None:
+            running.take(turn)
+            turn = running.turn_after(turn)
+        return running.result()
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    case_id: str
+    round_index: int
+    position: int
 
 
 @dataclass
@@ -156,6 +168,7 @@ class _Case:
 class _Suite:
     cases: Mapping[str, _Case]
     timing: Timing
+    order: schedule.Order
     converged: Converged
     commit: Commit
     observe: Callable[[Event], None]
@@ -175,22 +188,46 @@ class _Suite:
                 case.last_ns = case.rounds[-1].phases.process_ns
                 self._finish_if_enough(case_id)
 
-    def take(self, case_id: str, round_index: int, position: int) -> None:
+    def turn_after(self, last: _Turn | None) -> _Turn | None:
+        """The next turn of a case that needs one; None when all have finished."""
+        if not any(case.active for case in self.cases.values()):
+            return None
+        round_index, position = (last.round_index, last.position + 1) if last else (0, 0)
+        while True:
+            for place, case_id in enumerate(self.order.of(round_index)[position:], start=position):
+                if self.cases[case_id].active and self.cases[case_id].next_round <= round_index:
+                    return _Turn(case_id, round_index, place)
+            round_index, position = round_index + 1, 0
+
+    def take(self, turn: _Turn) -> None:
         """One round of one case, recorded before anything else happens."""
-        case = self.cases[case_id]
+        case = self.cases[turn.case_id]
         if self._over_budget(case):
-            self._finish(case_id, "budget")
+            self._finish(turn.case_id, "budget")
             return
-        self.observe(RoundStarted(case_id, round_index, position, self.elapsed_ns, self.eta_ns()))
-        job = replace(case.job, timing=self.timing, round_index=round_index, position=position)
+        self.observe(
+            RoundStarted(turn.case_id, turn.round_index, turn.position, self.elapsed_ns, self.eta_ns())
+        )
         begun_ns = self.clock()
-        outcome = self.run(job)
+        outcome = self.run(self._job(turn), self._following(turn))
         case.last_ns = self.clock() - begun_ns
         self._account(outcome)
         if isinstance(outcome, Failure):
-            self._fail(case_id, outcome)
+            self._fail(turn.case_id, outcome)
         else:
-            self._add(case_id, outcome)
+            self._add(turn.case_id, outcome)
+
+    def _job(self, turn: _Turn) -> Job:
+        job = self.cases[turn.case_id].job
+        return replace(job, timing=self.timing, round_index=turn.round_index, position=turn.position)
+
+    def _following(self, turn: _Turn) -> Job | None:
+        """The job of the next turn, unless that hangs on this one's outcome or the budget will be spent."""
+        after = self.turn_after(turn)
+        if after is None or after.case_id == turn.case_id:
+            return None
+        both_ns = self.cases[turn.case_id].last_ns + self.cases[after.case_id].last_ns
+        return None if self.elapsed_ns + both_ns > self._budget_ns else self._job(after)
 
     def eta_ns(self) -> int | None:
         """Rounds that are surely still to come at the last known cost of each case, within the budget."""

@@ -1,7 +1,9 @@
 """The one timing loop: calibrate, warm up until steady, preallocate, time, check.
 
-The clock is injected, so the same code runs on a host clock, a device clock or a synthetic one. Inside the
-loop nothing is allocated that outlives an iteration, printed or logged, and garbage collection is off.
+The clock is injected, so the same code runs on a host clock or a synthetic one. A Sampler takes its samples
+on a device's clock: then the injected one tells how long warm-up and round last, and nothing else differs.
+Inside the loop nothing is allocated that outlives an iteration, printed or logged, and garbage collection
+is off.
 """
 
 from __future__ import annotations
@@ -16,9 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from runners.measurement import Samples, Timing
-from runners.runner import Clock
+from runners.runner import Clock, Sampler
 
 Step = Callable[[int], object]
+Work = Step | Sampler  # timed by the injected clock, or by a device's own
 Plan = tuple[tuple[int, ...], ...]
 
 MAX_LOOPS = 1 << 20
@@ -28,6 +31,7 @@ TRIALS = 3
 HEADROOM = 1.2  # a calibrated sample may become this much faster in warm-up and still be long enough
 MEDIAN_AGREEMENT = 0.05
 SPREAD_AGREEMENT = 0.10  # of the median
+DEVICE_WAKE_NS = 50_000_000
 MAX_STRETCH = 10  # a round lasts at most about this many times `round_seconds`, however slow the inference
 
 
@@ -50,7 +54,7 @@ class WarmUp:
         return float(np.median(self.samples_ns[-self.window :]))
 
 
-def warm_up(step: Step, inputs: int, timing: Timing, *, clock: Clock) -> WarmUp:
+def warm_up(step: Work, inputs: int, timing: Timing, *, clock: Clock) -> WarmUp:
     """Calibrates the loop and works until two consecutive windows agree, or `max_warmup_seconds` are over.
 
     A runtime that got so much faster that a sample is now too short is calibrated again.
@@ -68,7 +72,7 @@ def warm_up(step: Step, inputs: int, timing: Timing, *, clock: Clock) -> WarmUp:
     return warm
 
 
-def take(step: Step, warm: WarmUp, timing: Timing, *, clock: Clock) -> Samples:
+def take(step: Work, warm: WarmUp, timing: Timing, *, clock: Clock) -> Samples:
     """The timed part of a round: raw samples in order, each the nanoseconds of `warm.loop_count` inferences.
 
     It lasts `round_seconds` and at least `min_samples`, fewer only where those would take MAX_STRETCH times
@@ -79,13 +83,15 @@ def take(step: Step, warm: WarmUp, timing: Timing, *, clock: Clock) -> Samples:
     at_least = min(timing.min_samples, max(1, int(MAX_STRETCH * round_ns / typical_ns)))
     samples = _buffer(max(at_least, int(2 * round_ns / typical_ns) + 1))
     with no_garbage_collection():
-        step(0)  # what ran since the warm-up may have let the runtime's threads fall asleep
+        _wake(step, warm.plan, len(samples), clock=clock)
         count = record(samples, step, warm.plan, clock=clock, span_ns=int(round_ns), at_least=at_least)
     return _checked(samples[:count])
 
 
-def record(samples: Samples, step: Step, plan: Plan, *, clock: Clock, span_ns: int, at_least: int) -> int:
+def record(samples: Samples, step: Work, plan: Plan, *, clock: Clock, span_ns: int, at_least: int) -> int:
     """Fills `samples` until `span_ns` passed and `at_least` are there, or it is full; returns how many."""
+    if isinstance(step, Sampler):
+        return _record_device(samples, step, plan, clock=clock, span_ns=span_ns, at_least=at_least)
     phases = len(plan)
     begin = clock()
     for i in range(len(samples)):
@@ -100,24 +106,36 @@ def record(samples: Samples, step: Step, plan: Plan, *, clock: Clock, span_ns: i
     return len(samples)
 
 
-def calibrate(step: Step, inputs: int, *, clock: Clock, min_sample_ns: int) -> tuple[int, int]:
+def _record_device(
+    samples: Samples, sampler: Sampler, plan: Plan, *, clock: Clock, span_ns: int, at_least: int
+) -> int:
+    phases = len(plan)
+    begin = clock()
+    for i in range(len(samples)):
+        samples[i] = sampler.sample(plan[i % phases])
+        if clock() - begin >= span_ns and i + 1 >= at_least:
+            return i + 1
+    return len(samples)
+
+
+def calibrate(step: Work, inputs: int, *, clock: Clock, min_sample_ns: int) -> tuple[int, int]:
     """(loop count, nanoseconds of one sample): the fewest loops found whose samples last `min_sample_ns`.
 
     Raises ClockError where MAX_LOOPS inferences are too short for the clock.
     """
-    loops = 1
+    least = step.least_loops if isinstance(step, Sampler) else 1
+    loops = least
     wanted_ns = round(min_sample_ns * HEADROOM)
     while True:
         elapsed_ns = _shortest(step, rotation(inputs, loops), clock=clock, enough_ns=20 * wanted_ns)
         if elapsed_ns >= wanted_ns:
             return loops, elapsed_ns
-        if loops == MAX_LOOPS:
-            raise ClockError(
-                f"{MAX_LOOPS} inferences took {elapsed_ns} ns by this clock: it does not advance"
-            )
+        if loops >= MAX_LOOPS:
+            raise ClockError(f"{loops} inferences took {elapsed_ns} ns by this clock: it does not advance")
         loops = min(
             MAX_LOOPS, max(loops + 1, min(10 * loops, math.ceil(loops * wanted_ns / max(1, elapsed_ns))))
         )
+        loops += -loops % least
 
 
 def rotation(inputs: int, loops: int) -> Plan:
@@ -142,7 +160,21 @@ def no_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _shortest(step: Step, plan: Plan, *, clock: Clock, enough_ns: int) -> int:
+def _wake(step: Work, plan: Plan, count: int, *, clock: Clock) -> None:
+    """One untimed run: what ran since the warm-up may have let the runtime's threads fall asleep.
+
+    A GPU works for DEVICE_WAKE_NS: reading its counters takes milliseconds, in which its clocks may fall.
+    """
+    if not isinstance(step, Sampler):
+        step(0)
+        return
+    end = clock() + DEVICE_WAKE_NS
+    while clock() < end:
+        step.sample(plan[-1])
+    step.reserve(count)
+
+
+def _shortest(step: Work, plan: Plan, *, clock: Clock, enough_ns: int) -> int:
     """The shortest of TRIALS samples; one is enough where it is far longer than what is asked for."""
     trial = _buffer(1)
     shortest = 1 << 62
@@ -155,7 +187,7 @@ def _shortest(step: Step, plan: Plan, *, clock: Clock, enough_ns: int) -> int:
 
 
 def _until_steady(
-    step: Step, plan: Plan, typical_ns: int, timing: Timing, *, clock: Clock, limit_ns: int
+    step: Work, plan: Plan, typical_ns: int, timing: Timing, *, clock: Clock, limit_ns: int
 ) -> WarmUp:
     """Windows of work, one after the other, until two agree or the limit is reached."""
     span_ns = round(timing.warmup_seconds * 1e9 / 2)

@@ -8,13 +8,16 @@ from typing import Any
 import torch
 
 from runners import parse_device
+from runners.device_timing import CLOCK_NAME, PASSES
 from runners.measurement import Job
 from runners.runner import (
     BLOCKING,
     HOST_CLOCK,
     Array,
     Description,
+    DeviceSide,
     RunnerError,
+    as_flag,
     require_precision,
     runtime_options,
 )
@@ -22,23 +25,40 @@ from runners.runner import (
 PRECISIONS = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
 
 
+DEFAULTS = {"cuda_graph": "false"}
+
+
 class TorchEagerRunner:
-    """`infer` calls the module on a tensor that already lies on the device."""
+    """`infer` calls the module on a tensor that already lies on the device.
+
+    With the option `cuda_graph` it replays a graph that was captured for that input.
+    """
 
     timed = "module(tensor) of the exported program's graph, without its input guards, in inference mode"
 
     def __init__(self) -> None:
         self.clock = HOST_CLOCK
         self.asynchronous = False
+        self.device_side: DeviceSide | None = None
+        self._graphs: Any = None
 
     def load(self, job: Job, inputs: Sequence[Array]) -> None:
-        runtime_options(job, {})
         self._device = torch_device(job.device)
+        graphed = cuda_graph_option(job, self._device)
         self.asynchronous = self._device.type == "cuda"
         configure(job.threads)
         self._module: Any = load_module(job, self._device)
         self._inputs = [torch.from_numpy(value).to(self._device) for value in inputs]
         self._mode = enter_inference_mode()
+        if graphed:
+            from runners.torch_cuda import Graphs
+
+            self._graphs = Graphs(self._module, self._inputs)
+            self.infer = self._graphs.replay  # type: ignore[method-assign]
+        if self.asynchronous:
+            from runners.torch_cuda import device_side
+
+            self.device_side = device_side(self._device, self.infer)
 
     def infer(self, index: int) -> object:
         return self._module(self._inputs[index])
@@ -50,19 +70,32 @@ class TorchEagerRunner:
         return to_host(self.infer(index))
 
     def describe(self) -> Description:
-        return description(self._device, self.timed, {})
+        timed = "replay of a captured torch.cuda.CUDAGraph" if self._graphs else self.timed
+        return description(self._device, timed, {}, cuda_graph=self._graphs is not None)
 
     def close(self) -> None:
         self._mode.__exit__(None, None, None)
+        self.device_side = self._graphs = None
         del self._module, self._inputs
 
 
+def cuda_graph_option(job: Job, device: torch.device) -> bool:
+    """The option `cuda_graph`; raises RunnerError `load` where it is asked of a CPU."""
+    wanted = as_flag(runtime_options(job, DEFAULTS), "cuda_graph")
+    if wanted and device.type != "cuda":
+        raise RunnerError(
+            "load", f"cuda_graph=true on device '{job.device}'", "Ask for device cuda, or drop cuda_graph."
+        )
+    return wanted
+
+
 def torch_device(device: str) -> torch.device:
-    """The device, checked to be here; raises RunnerError `unavailable`."""
+    """The device, checked to be here and made the current one; raises RunnerError `unavailable`."""
     kind, index = parse_device(device)
     if kind == "cpu":
         return torch.device("cpu")
     if kind == "cuda" and torch.cuda.is_available() and index < torch.cuda.device_count():
+        torch.cuda.set_device(index)
         return torch.device("cuda", index)
     raise RunnerError(
         "unavailable",
@@ -100,14 +133,18 @@ def to_host(result: Any) -> list[Array]:
     return [value.detach().cpu().numpy().copy() for value in values]
 
 
-def description(device: torch.device, timed: str, options: dict[str, str]) -> Description:
+def description(
+    device: torch.device, timed: str, options: dict[str, str], *, cuda_graph: bool = False
+) -> Description:
     """Version and settings as torch itself reports them."""
     cuda = device.type == "cuda"
     name = torch.cuda.get_device_name(device) if cuda else torch.backends.cpu.get_cpu_capability()
     return Description(
         runtime=f"torch {torch.__version__} {name}",
-        timed=timed,
-        sync="torch.cuda.synchronize after every inference" if cuda else BLOCKING,
+        timed=f"{timed}; {PASSES}" if cuda else timed,
+        sync="torch.cuda.Event.synchronize after every sample" if cuda else BLOCKING,
+        clock=CLOCK_NAME if cuda else "host",
+        cuda_graph=cuda_graph,
         options={
             "inference_mode": str(torch.is_inference_mode_enabled()),
             "num_threads": str(torch.get_num_threads()),

@@ -15,12 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from runners.measurement import Samples
+from runners.measurement import Round, Samples
 
 MAGIC = b"DBF1"
 PREFIX = struct.Struct("<4sQ")
 MAX_HEADER = 1 << 24
 MAX_ITEMS = 1 << 24
+PART = "part:"  # before the names of a round's parts among the arrays
 
 
 class ProtocolError(ValueError):
@@ -40,6 +41,25 @@ def encode(header: Mapping[str, Any], arrays: Mapping[str, Samples] | None = Non
     text = json.dumps({**header, "arrays": sizes}, allow_nan=False).encode()
     body = b"".join(values.astype("<i8").tobytes() for values in arrays.values())
     return PREFIX.pack(MAGIC, len(text)) + text + body
+
+
+def encode_round(taken: Round) -> bytes:
+    """The frame of a round: its facts in the header, its samples and their parts as arrays."""
+    parts = {PART + name: values for name, values in taken.parts.items()}
+    arrays = {"samples_ns": taken.samples_ns, "warmup_ns": taken.warmup_ns, **parts}
+    return encode({"round": taken.to_dict()}, arrays)
+
+
+def decode_round(message: Message) -> Round:
+    """Raises ProtocolError where a part has not as many values as there are samples."""
+    arrays = message.arrays
+    parts = {name.removeprefix(PART): values for name, values in arrays.items() if name.startswith(PART)}
+    for name, values in parts.items():
+        if len(values) != len(arrays["samples_ns"]):
+            raise ProtocolError(
+                f"part {name} has {len(values)} values for {len(arrays['samples_ns'])} samples"
+            )
+    return Round.from_dict(message.header["round"], arrays["samples_ns"], arrays["warmup_ns"], parts)
 
 
 def send(descriptor: int, frame: bytes) -> None:

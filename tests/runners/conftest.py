@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -148,3 +151,26 @@ def simulate(tmp_path: Path, make_job: MakeJob) -> MakeJob:
         return make_job("simulated", files, options=options, timing=timing, round_index=round_index)
 
     return make
+
+
+def _load(name: str) -> ModuleType:
+    """A helper module beside this file: test folders are no packages."""
+    spec = importlib.util.spec_from_file_location(f"runners_{name}", Path(__file__).with_name(f"{name}.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def stand_in_cuda() -> ModuleType:
+    """A GPU in memory, with a virtual clock."""
+    return _load("stand_in_cuda")
+
+
+@pytest.fixture(scope="session")
+def stand_in_trt() -> ModuleType:
+    """An engine API over that GPU."""
+    return _load("stand_in_trt")

@@ -21,9 +21,23 @@ def test_tables_agree() -> None:
     assert list(RUNNERS) == list(BACKENDS)
     for name, info in BACKENDS.items():
         assert info.name == name
-        assert info.artifact_kind in ("onnx", "exported_program", "simulation", "none")
+        assert info.artifact_kind in ("onnx", "exported_program", "engine", "simulation", "none")
         assert set(info.precisions) <= set(PRECISIONS)
-        assert info.real == (info.artifact_kind in ("onnx", "exported_program"))
+        assert info.real == (info.artifact_kind not in ("simulation", "none"))
+
+
+@pytest.mark.parametrize(
+    "module", ["trt_engine", "torch_eager", "torch_compiled", "ort_session", "openvino_request"]
+)
+def test_options_of_table_and_runner_are_the_same(module: str) -> None:
+    found = pytest.importorskip(f"runners.{module}", reason="its runtime is not installed")
+    own = getattr(found, "DEFAULTS", None)
+    if own is None:
+        own = resolve_name("runners.torch_eager:DEFAULTS")
+    names = [name for name, place in RUNNERS.items() if place.startswith(f"runners.{module}:")]
+    assert len(names) == 1
+    told = {name: str(value) for name, value in BACKENDS[names[0]].options.items()}
+    assert {name: value.lower() for name, value in told.items()} == own
 
 
 @pytest.mark.parametrize("name", ["simulated", "null"])
@@ -125,3 +139,23 @@ def test_package_without_cuda_support_names_the_fix(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(probe, "package_folder", lambda package: tmp_path)
     monkeypatch.setattr(Path, "exists", lambda path: str(path).startswith("/dev"))
     assert "onnxruntime-gpu" in (availability("onnxruntime", "cuda") or "")
+
+
+def test_any_one_of_several_packages_will_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    info = BackendInfo("x", "onnx", "surely_not_installed", "", alternatives=("nor_this",), extra="trt")
+    assert "surely_not_installed' or 'nor_this" in (probe.reason(info, "cpu") or "")
+    monkeypatch.setattr(probe, "package_folder", lambda name: tmp_path if name == "nor_this" else None)
+    assert probe.reason(info, "cpu") is None
+
+
+def test_trt_without_a_binding_names_the_fix(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(probe, "package_folder", lambda package: tmp_path)
+    monkeypatch.setattr(probe, "findable", lambda package: False)
+    monkeypatch.setattr(Path, "exists", lambda path: str(path).startswith("/dev"))
+    assert "pip install cuda-python" in (availability("trt", "cuda") or "")
+
+
+def test_dotted_packages_are_looked_for_without_importing_them() -> None:
+    assert probe.findable("xml.dom")
+    assert not probe.findable("xml.surely_not_there")
+    assert not probe.findable("surely_not_there.at_all")

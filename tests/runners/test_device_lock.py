@@ -5,6 +5,9 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import subprocess
+import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -19,6 +22,7 @@ from runners.process import run_job
 from runners.runner import RunnerError
 
 MakeJob = Callable[..., Job]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -125,20 +129,39 @@ def test_link_in_the_lock_s_place_is_not_followed(tmp_path: Path) -> None:
     assert target.read_text() == "data"
 
 
-@pytest.mark.parametrize(
-    ("variables", "ends"),
-    [
-        ({"XDG_RUNTIME_DIR": "{tmp}"}, "{tmp}/deploybench"),
-        ({"XDG_RUNTIME_DIR": "/no/such", "XDG_CACHE_HOME": "{tmp}"}, "{tmp}/deploybench/locks"),
-        ({"HOME": "{tmp}"}, "{tmp}/.cache/deploybench/locks"),
-        ({"TMPDIR": "{tmp}"}, "{tmp}/deploybench-{uid}"),
-    ],
-)
-def test_default_folder(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variables: dict[str, str], ends: str
-) -> None:
-    for name in ("XDG_RUNTIME_DIR", "XDG_CACHE_HOME", "HOME", "TMPDIR"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value.format(tmp=tmp_path))
-    assert str(locks.default_folder()) == ends.format(tmp=tmp_path, uid=os.getuid())
+def test_users_of_a_machine_share_one_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DEPLOYBENCH_LOCKS", raising=False)
+    for name in ("XDG_RUNTIME_DIR", "HOME", "TMPDIR"):
+        monkeypatch.setenv(name, "/somewhere/else")
+    assert locks.default_folder() == Path(locks.SHARED_FOLDER)
+    monkeypatch.setenv("DEPLOYBENCH_LOCKS", "/named")
+    assert locks.default_folder() == Path("/named")
+
+
+def test_what_one_user_makes_another_can_lock(tmp_path: Path) -> None:
+    descriptor = locks.acquire(tmp_path / "locks", "cpu", wait_seconds=0, purpose="x")
+    os.close(descriptor)
+    assert (tmp_path / "locks").stat().st_mode & 0o7777 == 0o1777
+    assert (tmp_path / "locks" / "cpu.lock").stat().st_mode & 0o777 == 0o666
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can act as two users")
+def test_two_users_exclude_each_other() -> None:
+    """As another user, whom the kernel forbids to open this one's file with O_CREAT in a sticky folder."""
+    with tempfile.TemporaryDirectory() as open_to_all:
+        Path(open_to_all).chmod(0o755)
+        _two_users(Path(open_to_all) / "locks")
+
+
+def _two_users(folder: Path) -> None:
+    held = locks.acquire(folder, "cpu", wait_seconds=0, purpose="root measures")
+    code = (
+        "import os, sys; from pathlib import Path; from runners import locks\n"
+        "os.setgid(65534); os.setuid(65534)\n"
+        "locks.acquire(Path(sys.argv[1]), 'cpu', wait_seconds=0, purpose='x')"
+    )
+    command = [sys.executable, "-c", code, str(folder)]
+    refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert "root measures" in refused.stderr
+    os.close(held)
+    assert subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode == 0

@@ -386,7 +386,9 @@ def test_end_of_the_control_pipe_ends_the_process(simulate: MakeJob) -> None:
     )
     os.close(control_read)
     os.close(results_write)
-    wire.send(control, wire.encode({"job": job.to_dict(), "spawned_ns": time.perf_counter_ns()}))
+    wire.send(
+        control, wire.encode({"job": job.to_dict(), "place": "alone", "spawned_ns": time.perf_counter_ns()})
+    )
     decoder, phases = wire.Decoder(), []
     while "verify" not in phases:
         phases += [message.header["phase"] for message in decoder.feed(os.read(results, 1 << 16))]
@@ -414,7 +416,7 @@ def test_process_whose_parent_is_another_ends(simulate: MakeJob) -> None:
     with subprocess.Popen(
         command, pass_fds=(control_read, results_write), env=child_environment(1)
     ) as started:
-        wire.send(control, wire.encode({"job": simulate().to_dict(), "spawned_ns": 0}))
+        wire.send(control, wire.encode({"job": simulate().to_dict(), "place": "alone", "spawned_ns": 0}))
         assert started.wait(30) == lifeline.ORPHANED
     for descriptor in (control_read, results_write, control, results):
         os.close(descriptor)

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runners.schedule import order, orders
+from runners.schedule import Order
 
 NAMES = st.lists(st.text(min_size=1, max_size=6), min_size=1, max_size=12, unique=True)
+
+
+def order(
+    names: Iterable[str], *, seed: int, round_index: int, groups: Mapping[str, str] | None = None
+) -> tuple[str, ...]:
+    return Order(tuple(names), seed, groups or {}).of(round_index)
 
 
 @given(NAMES, st.integers(0, 2**32), st.integers(0, 50))
@@ -38,7 +45,7 @@ def test_a_case_that_ends_does_not_move_the_others(names: list[str], data: st.Da
 
 def test_order_does_not_depend_on_how_cases_are_listed() -> None:
     names = [f"case{i}" for i in range(9)]
-    assert order(names, seed=1, round_index=4) == order(reversed(names), seed=1, round_index=4)
+    assert order(names, seed=1, round_index=4) == order(names[::-1], seed=1, round_index=4)
 
 
 def test_seed_and_pair_change_the_order() -> None:
@@ -51,9 +58,19 @@ def test_this_order_is_the_same_on_every_machine() -> None:
     assert order("abcde", seed=0, round_index=0) == ("a", "c", "b", "d", "e")
 
 
-def test_orders_are_those_of_single_rounds() -> None:
-    first = list(itertools.islice(orders("abcd", 7), 6))
-    assert first == [order("abcd", seed=7, round_index=i) for i in range(6)]
+@given(NAMES, st.integers(0, 50), st.data())
+def test_a_group_is_never_torn_apart(names: list[str], index: int, data: st.DataObject) -> None:
+    groups = {name: data.draw(st.sampled_from("xyz")) for name in names}
+    placed = [groups[name] for name in order(names, seed=2, round_index=index, groups=groups)]
+    changes = sum(before != after for before, after in pairwise(placed))
+    assert changes == len(set(placed)) - 1
+
+
+def test_an_order_asked_for_again_is_the_same() -> None:
+    asked = Order(tuple("abcdef"), 7)
+    assert [asked.of(i) for i in (0, 1, 4, 5, 0)] == [
+        order("abcdef", seed=7, round_index=i) for i in (0, 1, 4, 5, 0)
+    ]
 
 
 def test_every_case_is_first_about_equally_often() -> None:

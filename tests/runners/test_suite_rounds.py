@@ -37,8 +37,10 @@ class Bench:
     ran: list[tuple[str, int, int]] = field(default_factory=list)
     committed: list[tuple[str, Round | Failure]] = field(default_factory=list)
     events: list[suite.Event] = field(default_factory=list)
+    announced: list[str | None] = field(default_factory=list)
 
-    def run(self, job: Job) -> Round | Failure:
+    def run(self, job: Job, following: Job | None) -> Round | Failure:
+        self.announced.append(following.case_id if following else None)
         seconds = self.seconds.get(job.case_id, 1.0)
         self.now += round(seconds * SECOND)
         self.ran.append((job.case_id, job.round_index, job.position))
@@ -52,6 +54,7 @@ class Bench:
         *,
         converged: Callable[[Sequence[Round]], bool] = lambda rounds: True,
         done: Mapping[str, Sequence[Round]] | None = None,
+        groups: Mapping[str, str] | None = None,
     ) -> suite.SuiteResult:
         return suite.measure(
             {name: job(name) for name in names},
@@ -62,6 +65,7 @@ class Bench:
             observe=self.events.append,
             clock=lambda: self.now,
             run=self.run,
+            groups=groups,
         )
 
     def rounds_of(self, name: str) -> list[int]:
@@ -77,7 +81,7 @@ def test_rounds_are_interleaved_in_the_scheduled_order() -> None:
     expected = [
         (case_id, index, position)
         for index in range(3)
-        for position, case_id in enumerate(schedule.order("abcd", seed=5, round_index=index))
+        for position, case_id in enumerate(schedule.Order(tuple("abcd"), 5).of(index))
     ]
     assert bench.ran == expected
     assert [case_id for case_id, _ in bench.committed] == [case_id for case_id, _, _ in expected]
@@ -234,10 +238,10 @@ def test_ledger_adds_up() -> None:
 def test_interrupt_leaves_only_whole_commits() -> None:
     bench = Bench()
 
-    def run(job: Job) -> Round | Failure:
+    def run(job: Job, following: Job | None) -> Round | Failure:
         if len(bench.ran) == 4:
             raise KeyboardInterrupt
-        return bench.run(job)
+        return bench.run(job, following)
 
     with pytest.raises(KeyboardInterrupt):
         suite.measure(
@@ -267,12 +271,37 @@ def test_timing_of_the_suite_reaches_the_job() -> None:
     seen: list[Timing] = []
     timing = Timing(min_rounds=1, max_rounds=1, round_seconds=0.123)
 
-    def run(job: Job) -> Round:
+    def run(job: Job, following: Job | None) -> Round:
         seen.append(job.timing)
         return taken(0)
 
     suite.measure({"a": job("a")}, timing, converged=lambda r: True, commit=lambda c, o: None, run=run)
     assert seen == [timing]
+
+
+def test_every_job_is_announced_before_its_turn_unless_it_may_not_come() -> None:
+    bench = Bench()
+    bench.measure("abc", replace(LONG, max_rounds=3))
+    ran = [case_id for case_id, _, _ in bench.ran]
+    pairs = list(zip(bench.announced, [*ran[1:], None], strict=True))
+    assert all(told == actual for told, actual in pairs if told is not None)
+    # Two rounds of one case in a row: whether the second is wanted hangs on the first.
+    unknown = [i for i, (told, _) in enumerate(pairs) if told is None]
+    assert unknown == [i for i, name in enumerate(ran) if i + 1 == len(ran) or ran[i + 1] == name]
+
+
+def test_nothing_is_announced_that_the_budget_will_not_pay() -> None:
+    bench = Bench(seconds={"a": 4.0, "b": 4.0})
+    bench.measure("ab", replace(LONG, max_seconds=13.0), converged=lambda rounds: False)
+    assert [name for name, _, _ in bench.ran] == ["a", "b", "b"]
+    assert bench.announced == ["b", None, None]
+
+
+def test_cases_of_a_group_run_next_to_each_other() -> None:
+    bench = Bench()
+    bench.measure("abcdef", LONG, groups=dict(zip("abcdef", "112233", strict=True)))
+    groups = [dict(zip("abcdef", "112233", strict=True))[name] for name, _, _ in bench.ran]
+    assert all(groups[i] == groups[i + 1] for i in range(0, len(groups), 2))
 
 
 def test_real_processes_one_of_which_crashes(simulate: MakeJob) -> None:

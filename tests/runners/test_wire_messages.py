@@ -77,3 +77,15 @@ def test_large_frames_pass_through_a_pipe() -> None:
     os.close(reader)
     os.close(writer)
     assert np.array_equal(messages[0].arrays["samples_ns"], np.arange(200_000))
+
+
+def part_frame(values: int) -> bytes:
+    return wire.encode(
+        {"round": {}}, {"samples_ns": np.arange(3), "warmup_ns": np.arange(1), "part:h2d": np.arange(values)}
+    )
+
+
+def test_a_part_that_does_not_fit_its_samples_is_refused() -> None:
+    (message,) = wire.Decoder().feed(part_frame(2))
+    with pytest.raises(wire.ProtocolError, match="part h2d has 2 values for 3 samples"):
+        wire.decode_round(message)
