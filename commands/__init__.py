@@ -23,7 +23,13 @@ VERBS = {
     "doctor": ("commands.doctor", "what this machine can build and time, and the fix for what it cannot"),
     "convert": ("commands.convert", "one model or block to one file, with its parity ledger"),
     "report": ("commands.report", "write the report of a stored run again, or list the stored runs"),
-    "export": ("commands.export", "a stored run as CSV, JSON, Parquet or pytest-benchmark JSON"),
+    "export": ("commands.export", "a stored run as CSV, JSON, Parquet, records or pytest-benchmark JSON"),
+    "bundle": ("commands.bundle", "a suite's files and plan as one archive for another machine"),
+    "run-bundle": ("commands.run_bundle", "measure a bundle on the machine that has the device"),
+    "import": (
+        "commands.import_records",
+        "records of another machine, or figures of trtexec, into the store",
+    ),
 }
 
 OK, SOME_FAILED, BAD_INPUT, NOT_TIMED, INTERRUPTED = 0, 1, 2, 3, 130
@@ -104,5 +110,5 @@ def run_verb(verb: str, argv: Sequence[str]) -> int:
 
 
 def _overview() -> str:
-    verbs = "\n".join(f"  {name:<9} {description}" for name, (_, description) in VERBS.items())
+    verbs = "\n".join(f"  {name:<10} {description}" for name, (_, description) in VERBS.items())
     return f"How fast is this model or block, deployed on that runtime and device?\n\ncommands:\n{verbs}"

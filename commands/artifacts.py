@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from commands.plan import Plan
 from converters.artifact import Artifact, ConversionFailure, ConversionRequest
+from converters.parity import TOLERANCES
 from converters.pool import ConversionEvent, convert_all, cores
 from models.spec import Case
-from reports.progress import Progress
 from runners.measurement import Failure, Job, Timing
+
+if TYPE_CHECKING:
+    from reports.progress import Progress
 
 TOLERANCE = 1e-3  # of a runtime's output, where the artifact has no parity of its own
 CONVERSION_ADVICE = "Read the step and the module named above; the other cases are not affected."
@@ -56,24 +59,34 @@ def as_failure(outcome: ConversionFailure) -> Failure:
 
 
 def job(case: Case, artifact: Artifact, timing: Timing) -> Job:
-    """What a measuring process is told about a case."""
+    """What a measuring process is told about a case: its file, its tolerance, its runtime's options.
+
+    An engine loads in the package that built it, so that one is named too.
+    """
     parity = artifact.parity
     told = _job(case, timing, artifact.path, sha256=artifact.sha256, tensors=artifact.tensors)
     tolerance = max(TOLERANCE, parity.tolerance) if parity else TOLERANCE
-    return replace(told, tensors_sha256=artifact.tensors_sha256, tolerance=tolerance)
+    if case.precision != artifact.precision:  # the runtime lowers it, and rounds as that precision does
+        tolerance = max(tolerance, TOLERANCES[case.precision])
+    chosen: dict[str, Any] = {"runtime": dict(case.runtime)} if case.runtime else {}
+    if "builder" in artifact.facts:
+        chosen["builder"] = artifact.facts["builder"]
+    return replace(
+        told, tensors_sha256=artifact.tensors_sha256, tolerance=tolerance, options={**told.options, **chosen}
+    )
 
 
-def simulated_jobs(plan: Plan, root: Path) -> dict[str, Job]:
+def simulated_jobs(cases: Iterable[Case], timing: Timing, root: Path) -> dict[str, Job]:
     """Jobs of the cases on the simulated backend: a latency made up from the case's id; no network runs."""
     from runners.simulated import Simulation, write
 
     jobs = {}
-    for case in plan.cases:
+    for case in cases:
         if case.backend == "simulated":
             number = int(case.id, 16)
             described = Simulation(median_ns=1e6 + number % 9_000_000, sigma=0.01, seed=number % 2**32)
             files = write(root / "simulated", described, name=case.id)
-            jobs[case.id] = _job(case, plan.timing, files.path, sha256=files.sha256, tensors=files.tensors)
+            jobs[case.id] = _job(case, timing, files.path, sha256=files.sha256, tensors=files.tensors)
     return jobs
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from commands import UsageError
+from commands.targets import TARGET
 from models.spec import PRECISIONS
 from models.tables import suggest
 from runners.measurement import Timing
@@ -73,7 +74,14 @@ def _precision(value: object) -> object:
     return value
 
 
+def _target(value: object) -> object:
+    if not TARGET.fullmatch(str(value)):
+        raise ValueError("not a compute capability written like 'sm89'")
+    return value
+
+
 Shape = Annotated[str, BeforeValidator(_shape)]
+Target = Annotated[str, BeforeValidator(_target)]
 Precision = Annotated[str, BeforeValidator(_precision)]
 Option = bool | int | float | str
 
@@ -81,7 +89,8 @@ Option = bool | int | float | str
 class Matrix(_Table):
     """`[[suites.NAME.matrix]]`: every combination of its lists is a case.
 
-    Blocks need `shapes` (`14x14x384`), networks `resolutions`.
+    Blocks need `shapes` (`14x14x384`), networks `resolutions`. `build` are options of the toolchain that
+    makes the files, `runtime` those of the runtime.
     """
 
     models: Annotated[list[str], Field(min_length=1)]
@@ -92,15 +101,20 @@ class Matrix(_Table):
     precisions: Annotated[list[Precision], Field(min_length=1)] = ["fp32"]
     fused: Annotated[list[bool], Field(min_length=1)] = [True]
     options: dict[str, Option] = {}
+    build: dict[str, Option] = {}
+    runtime: dict[str, Option] = {}
 
 
 class Suite(_Table):
-    """`[suites.NAME]`. `focus` is the model that the report compares all others with."""
+    """`[suites.NAME]`. `focus` is the model that the report compares all others with.
+
+    Without `devices`, every backend runs on its usual one.
+    """
 
     description: str
     focus: str = ""
     backends: Annotated[list[str], Field(min_length=1)] = ["onnxruntime"]
-    devices: Annotated[list[str], Field(min_length=1)] = ["cpu"]
+    devices: Annotated[list[str], Field(min_length=1)] | None = None
     threads: Annotated[list[Positive], Field(min_length=1)] = [1]
     matrix: Annotated[list[Matrix], Field(min_length=1)]
     timing: TimingTable = TimingTable()
@@ -114,12 +128,19 @@ class Paths(_Table):
     artifacts: str = "artifacts"
 
 
+class TrtTable(_Table):
+    """`[trt]`: the compute capabilities that engines are built for on a machine without a GPU."""
+
+    targets: Annotated[list[Target], Field(min_length=1)] = ["sm89"]
+
+
 class Config(_Table):
     """The whole file."""
 
     schema_: Literal[1] = Field(alias="schema")
     paths: Paths = Paths()
     timing: TimingTable = TimingTable()
+    trt: TrtTable = TrtTable()
     suites: dict[str, Suite]
 
     def suite(self, name: str) -> Suite:
@@ -148,26 +169,6 @@ def load(path: Path) -> Config:
         return Config.model_validate(value)
     except ValidationError as error:
         raise UsageError("\n".join(_explained(path, error, value))) from None
-
-
-def check_timing(timing: Timing) -> Timing:
-    """Raises UsageError where two settings contradict each other."""
-    if timing.max_rounds < timing.min_rounds:
-        raise UsageError(
-            f"max_rounds={timing.max_rounds} is below min_rounds={timing.min_rounds}:"
-            " raise it or lower the other"
-        )
-    if timing.max_warmup_seconds + timing.round_seconds > timing.deadline_seconds:
-        raise UsageError(
-            f"deadline_seconds={timing.deadline_seconds:g} leaves no time for max_warmup_seconds="
-            f"{timing.max_warmup_seconds:g} and round_seconds={timing.round_seconds:g}: raise it"
-        )
-    if timing.max_warmup_seconds < timing.warmup_seconds:
-        raise UsageError(
-            f"max_warmup_seconds={timing.max_warmup_seconds:g} is below warmup_seconds="
-            f"{timing.warmup_seconds:g}: raise it or lower the other"
-        )
-    return timing
 
 
 def _check_schema(path: Path, value: dict[str, Any]) -> None:

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from commands import OK, SOME_FAILED, UsageError, options
-from models.spec import PRECISIONS, ModelSpec, Option, sorted_options
+from models.spec import PRECISIONS, ModelSpec, sorted_options
 from models.tables import suggest
 
 if TYPE_CHECKING:
     from converters.artifact import Artifact, ConversionRequest
 
-TARGETS = {"onnx": "onnx", "exported-program": "exported_program"}
+TARGETS = {"onnx": "onnx", "exported-program": "exported_program", "trt": "engine"}
 HINTS = {"openvino": "OpenVINO reads the ONNX file as it is: use --to onnx"}
 
 
@@ -28,7 +28,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resolution", metavar="SIDE", help="image side, or a block's shape (14x14x384)")
     parser.add_argument("--batch-size", metavar="N", default="1")
     parser.add_argument("--precision", default="fp32", metavar="NAME", help=", ".join(PRECISIONS))
+    parser.add_argument(
+        "--flavour", default="", metavar="NAME", help="what an int8 ONNX file is for: cpu (default), or trt"
+    )
     parser.add_argument("--checkpoint", type=Path, metavar="FILE", help=".safetensors, .pth or .pt")
+    parser.add_argument(
+        "--target", default="", metavar="SM", help="GPU that an engine is for (default: this one)"
+    )
+    options.add_options(parser, "--build", "an option of the toolchain, such as optimization_level=5")
     parser.add_argument("--unfused", action="store_true", help="leave BatchNorms and branches as they are")
     options.add_list(parser, "--option", "KEY=VALUE", "the builder's own options, such as num_classes=100")
     options.add_config(parser)
@@ -68,7 +75,18 @@ def _request(args: argparse.Namespace) -> ConversionRequest:
         precision=args.precision,
         fused=not args.unfused,
         checkpoint=args.checkpoint,
+        target=args.target,
+        flavour=_flavour(args),
+        build=sorted_options(options.option_values(args.build, "--build")),
     )
+
+
+def _flavour(args: argparse.Namespace) -> str:
+    """The flavour asked for, or the first that the kind of file has: an int8 graph has to have one."""
+    from converters import FLAVOURS
+
+    flavours = FLAVOURS.get(TARGETS[args.to], ())
+    return args.flavour or (flavours[0] if args.precision == "int8" and flavours else "")
 
 
 def _spec(args: argparse.Namespace) -> ModelSpec:
@@ -76,7 +94,7 @@ def _spec(args: argparse.Namespace) -> ModelSpec:
     from models.errors import ModelError
     from models.info import INFO, check
 
-    chosen = dict(_option(text) for text in args.option)
+    chosen = options.option_values(args.option, "--option")
     given = args.resolution or str(INFO[args.model].resolution if args.model in INFO else 224)
     if "x" in given:
         side, channels = parse_shape(given)
@@ -89,20 +107,6 @@ def _spec(args: argparse.Namespace) -> ModelSpec:
     except (ModelError, ValueError) as error:
         raise UsageError(str(error)) from None
     return spec
-
-
-def _option(text: str) -> tuple[str, Option]:
-    name, equals, value = text.partition("=")
-    if not equals or not name or not value:
-        raise UsageError(f"--option: '{text}' is not written like KEY=VALUE")
-    if value in ("true", "false"):
-        return name, value == "true"
-    for kind in (int, float):
-        try:
-            return name, kind(value)
-        except ValueError:
-            continue
-    return name, value
 
 
 def _weights(checkpoint: Path | None) -> str:
@@ -120,9 +124,12 @@ def _copy(artifact: Artifact, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     model = artifact.model.name.replace("/", "-")
     stem = f"{model}-{artifact.model.shape_label}-{artifact.precision}{'' if artifact.fused else '-unfused'}"
+    stem += f"-{artifact.flavour}" if artifact.flavour else ""
     if artifact.batch_size != 1:
         stem += f"-batch{artifact.batch_size}"
-    if not artifact.model.weights.startswith("random:") or _more_options(artifact.model):
+    if told := artifact.facts.get("target"):
+        stem += f"-{told}"
+    if not artifact.model.weights.startswith("random:") or _more_options(artifact.model) or artifact.build:
         stem += f"-{artifact.key[:8]}"  # weights and options that the name cannot tell
     written = folder / f"{stem}{artifact.path.suffix}"
     shutil.copyfile(artifact.path, written)

@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """0 where the default backend works here, 1 where it does not."""
-    findings = [*_backends(), *_quietness(), *_places(args)]
+    findings = [*_backends(), *_engines(), *_quietness(), *_places(args)]
     if args.json:
         print(json.dumps({"schema": 1, "findings": [asdict(finding) for finding in findings]}))
     else:
@@ -60,6 +60,43 @@ def _backends() -> Iterator[Finding]:
                 yield Finding(area, "missing", reason, fix)
             else:
                 yield Finding(area, "ok", f"{backend_info(name).description}: can be timed here")
+
+
+def _engines() -> Iterator[Finding]:
+    """Building engines needs a package and no GPU; timing them needs a GPU and a binding."""
+    from commands import engines
+
+    found = engines.builders()
+    if not found:
+        message = "no package that builds TensorRT engines is installed (tensorrt or tensorrt_rtx)"
+        yield Finding("engine builder", "missing", message, "pip install '.[trt]'")
+    for package, version in found.items():
+        yield _builder(package, version)
+    gpus = engines.gpus()
+    if gpus:
+        yield Finding("gpu", "ok", ", ".join(gpus))
+    else:
+        fix = "build here, then `bundle`; `run-bundle` on a machine with a GPU; `import` here"
+        yield Finding("gpu", "missing", "no NVIDIA GPU on this machine: engines are built, not timed", fix)
+    binding = engines.binding()
+    if binding:
+        yield Finding("cuda binding", "ok", f"{binding} is what runners use")
+    else:
+        message = "none is installed (cuda-bindings or pycuda): no engine can be timed"
+        yield Finding("cuda binding", "missing", message, "pip install '.[trt]'")
+
+
+def _builder(package: str, version: str) -> Finding:
+    from commands import engines
+
+    name = f"{package} {version}".strip()
+    try:
+        targets = engines.targets(package)
+    except (ImportError, OSError) as error:
+        fix = f"pip install --force-reinstall {package}"
+        return Finding("engine builder", "missing", f"{name} cannot be imported: {error}", fix)
+    known = f"for {', '.join(targets)}, with or without a GPU" if targets else "for the GPU here alone"
+    return Finding("engine builder", "ok", f"{name} builds {known}")
 
 
 def _quietness() -> Iterator[Finding]:

@@ -12,15 +12,19 @@ from pathlib import Path
 
 from rich.console import Console
 
-from commands import INTERRUPTED, NOT_TIMED, OK, SOME_FAILED, artifacts, options
+from commands import INTERRUPTED, SOME_FAILED, artifacts, options
 from commands.only_one import only_one
 from commands.plan import Plan
+from commands.published import published_figures
+from commands.resuming import exit_code, first_round, ledger
+from commands.timing import comparison
+from commands.untimed import carry, not_here, unchanged
 from converters.artifact import Artifact, ConversionFailure
 from models.spec import Case
 from reports.files import OutputError
 from reports.progress import Progress
 from reports.store import RunInfo, Store, StoredRun, StoreError
-from runners import availability, environment
+from runners import environment
 from runners.measurement import Failure, Job, Phases, Round
 from runners.suite import CaseFailed, CaseFinished, Event, RoundFinished, RoundStarted, measure
 
@@ -124,28 +128,31 @@ class Execution:
                 commit=lambda case_id, outcome: self._commit(info, case_id, outcome),
                 done=done,
                 observe=_Observer(self.plan, progress, done),
-                first_round=_first_round(stored),
+                first_round=first_round(stored),
+                groups={case.id: comparison(case) for case in self.plan.cases},
             )
         finally:
             self.measuring_ns = time.perf_counter_ns() - begin_ns
 
     def _open_cases(self, stored: StoredRun) -> list[Case]:
         """All of an unfinished run; of a finished one what failed, the rest only with --fresh."""
+        untimed = {r.case.id for r in stored.results if unchanged(r)}
         if stored.info.finished_at_ns is None:
-            return list(self.plan.cases)
+            return [case for case in self.plan.cases if case.id not in untimed]
         kept = {r.case.id for r in stored.results if r.rounds and not r.failure}
-        if kept:
+        if kept or untimed:
             when = time.strftime("%Y-%m-%d %H:%M", time.localtime(stored.info.started_at_ns / 1e9))
+            built = f", {len(untimed)} built and not timed" if untimed else ""
             print(
-                f"run {stored.info.run_id} of {when} holds {len(kept)} of {len(stored.results)} cases:"
+                f"run {stored.info.run_id} of {when} holds {len(kept)} of {len(stored.results)} cases{built}:"
                 " shown from the store; --fresh measures them again",
                 file=sys.stderr,
             )
-        return [case for case in self.plan.cases if case.id not in kept]
+        return [case for case in self.plan.cases if case.id not in kept | untimed]
 
     def _jobs(self, info: RunInfo, cases: Sequence[Case]) -> dict[str, Job]:
         """A job for every case that has a file and a device here; the others are recorded as failed."""
-        simulated = artifacts.simulated_jobs(self.plan, self.cache_root)
+        simulated = artifacts.simulated_jobs(self.plan.cases, self.plan.timing, self.cache_root)
         jobs = {}
         for case in cases:
             outcome = self.outcomes.get(case.id)
@@ -153,8 +160,7 @@ class Execution:
                 jobs[case.id] = simulated[case.id]
             elif isinstance(outcome, ConversionFailure):
                 self._commit(info, case.id, artifacts.as_failure(outcome))
-            elif reason := availability(case.backend, case.device):
-                missing = Failure("unavailable", reason, "Run this suite where the device is.", built=True)
+            elif missing := not_here(case, carry(self.args, case)):
                 self._commit(info, case.id, missing)
             else:
                 jobs[case.id] = artifacts.job(case, outcome, self.plan.timing)
@@ -184,10 +190,7 @@ class Execution:
 
     def _close_session(self, info: RunInfo) -> None:
         """Where this invocation's wall time went, the report that follows left out."""
-        parts = {name: sum(getattr(phases, name) for phases in self.phases) for name in Phases.__slots__}
-        parts["parent_ns"] = self.measuring_ns - parts.pop("process_ns") - self.failed_ns
-        if self.failed_ns:
-            parts["failed_processes_ns"] = self.failed_ns
+        parts = ledger(self.phases, measuring_ns=self.measuring_ns, failed_ns=self.failed_ns)
         parts["conversion_ns"] = self.conversion_ns
         wall_ns = time.perf_counter_ns() - self.began_ns
         self.store.add_session(info.run_id, self.started_at_ns, wall_ns, parts)
@@ -196,6 +199,7 @@ class Execution:
         """The numbers first: a report that cannot be written must not hide them."""
         from reports.html import write_report
 
+        published = published_figures(stored)
         missing = self._missing(stored)
         code = exit_code(stored, short=bool(missing))
         if missing:
@@ -207,9 +211,9 @@ class Execution:
         if not self.args.json:
             from reports.terminal import print_table
 
-            print_table(stored, Console())
+            print_table(stored, Console(), published=published)
         try:
-            write_report(stored, path)
+            write_report(stored, path, published=published)
             report = str(path)
         except OutputError as error:
             print(f"error: {error}", file=sys.stderr)
@@ -221,16 +225,6 @@ class Execution:
         elif report:
             print(f"\nReport: {options.shown(path)}")
         return code
-
-
-def _first_round(stored: StoredRun) -> int:
-    """Rounds of a case that is tried again in a finished run are numbered after all others.
-
-    They have no neighbours, so they must not be paired with rounds of another day.
-    """
-    if stored.info.finished_at_ns is None:
-        return 0
-    return max((r.round_index for result in stored.results for r in result.rounds), default=-1) + 1
 
 
 class _Observer:
@@ -265,11 +259,3 @@ class _Observer:
             max(taken + 1, self._least) if case_id in self._open else taken
             for case_id, taken in self._taken.items()
         )
-
-
-def exit_code(stored: StoredRun, *, short: bool) -> int:
-    """A case without its rounds and without a missing device to blame is a failed one."""
-    failures = [result.failure for result in stored.results if result.failure]
-    if short or any(not failure.built for failure in failures):
-        return SOME_FAILED
-    return NOT_TIMED if failures else OK

@@ -12,7 +12,10 @@ from commands import OK, UsageError, options, stored
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     stored.add_run(parser)
     parser.add_argument(
-        "--format", required=True, metavar="NAME", help="csv, json, parquet, pytest-benchmark"
+        "--format",
+        required=True,
+        metavar="NAME",
+        help="csv, samples-csv, json, parquet, pytest-benchmark, records",
     )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
     options.add_json(parser)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from commands import OK, options
+from commands.targets import builds_for_target
 
 Rows = list[dict[str, Any]]
 
@@ -72,14 +73,21 @@ def _suites(args: argparse.Namespace) -> Rows:
 def _backends(args: argparse.Namespace) -> Rows:
     from runners import availability, backend_info, backend_names
 
-    return [
-        {
-            "name": name,
-            "description": backend_info(name).description,
-            "here": availability(name) or "yes",
-        }
-        for name in backend_names()
-    ]
+    rows: Rows = []
+    for name in backend_names():
+        info = backend_info(name)
+        row = {"name": name, "description": info.description, "devices": list(info.devices)}
+        builder = {"builder": _builder()} if builds_for_target(info) else {}
+        rows.append({**row, **builder, "here": availability(name, info.devices[0]) or "yes"})
+    return rows
+
+
+def _builder() -> str:
+    """The package that builds engines here, without importing it."""
+    from commands.engines import builders
+
+    found = [f"{package} {version}".strip() for package, version in builders().items()]
+    return " and ".join(found) or "no builder installed: pip install '.[trt]'"
 
 
 def _devices(args: argparse.Namespace) -> Rows:
@@ -87,7 +95,10 @@ def _devices(args: argparse.Namespace) -> Rows:
 
     cpu = describe_cpu()
     rows: Rows = [{"name": "cpu", "description": f"{cpu['model']}, {cpu['logical_cores']} logical cores"}]
-    gpus = [{"name": f"cuda:{n}", "description": gpu["name"]} for n, gpu in enumerate(describe_gpus())]
+    gpus = [
+        {"name": f"cuda:{n}", "description": gpu["name"], "target": gpu["target"]}
+        for n, gpu in enumerate(describe_gpus())
+    ]
     return rows + gpus
 
 
@@ -109,6 +120,10 @@ def _print_rows(rows: Rows) -> None:
 
 def _fact(key: str, value: object) -> str:
     units = {"params_m": "{} M parameters", "gmacs": "{} GMACs", "resolution": "at {0}x{0}"}
+    if key == "devices":
+        return ""
+    if key == "builder":
+        return f"built by {value}"
     if key == "here":
-        return "" if value == "yes" else f"not here: {value}"
+        return "" if value == "yes" else f"not timed here: {value}"
     return units.get(key, "{}").format(value)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from commands import UsageError
+from models.spec import Option
 
 if TYPE_CHECKING:
     from commands.config import Config
@@ -31,6 +33,11 @@ def add_json(parser: Options) -> None:
 def add_list(parser: Options, name: str, metavar: str, description: str) -> None:
     """An option whose values are separated by commas or given by repeating it."""
     parser.add_argument(name, action="append", default=[], metavar=metavar, help=description)
+
+
+def add_options(parser: Options, name: str, description: str) -> None:
+    """An option that sets one name at a time and is repeated for more."""
+    parser.add_argument(name, action="append", default=[], metavar="NAME=VALUE", help=description)
 
 
 def values(given: Sequence[str], option: str) -> tuple[str, ...]:
@@ -70,6 +77,35 @@ def seconds(option: str) -> Callable[[str], float]:
         return value
 
     return read
+
+
+def option_values(given: Sequence[str], option: str) -> dict[str, Option]:
+    """The table of a repeated `NAME=VALUE`. Raises UsageError for another form and for a name given twice."""
+    found: dict[str, Option] = {}
+    for text in given:
+        name, value = option_value(text, option)
+        if name in found:
+            raise UsageError(f"{option}: '{name}' is given twice")
+        found[name] = value
+    return found
+
+
+def option_value(text: str, option: str) -> tuple[str, Option]:
+    """`cuda_graph=true` as (name, value): true and false, then whole and decimal numbers, then words."""
+    name, equals, value = text.partition("=")
+    if not equals or not name or not value:
+        raise UsageError(f"{option}: '{text}' is not written like NAME=VALUE")
+    if value in ("true", "false"):
+        return name, value == "true"
+    for kind in (int, float):
+        try:
+            number = kind(value)
+        except ValueError:
+            continue
+        if not math.isfinite(number):
+            break
+        return name, number
+    return name, value
 
 
 def load_config(args: argparse.Namespace) -> tuple[Config, Path]:

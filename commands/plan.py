@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
-import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import converters
 import models.info
-import runners
 from commands import UsageError
-from commands.config import Config, Matrix, Suite, check_timing, parse_shape
+from commands.config import Config, Suite, parse_shape
+from commands.matrix import check_targets, expanded
+from commands.targets import check_target
+from commands.timing import check_timing
 from converters.artifact import ConversionError, ConversionRequest
 from converters.keys import cache_key
 from models.errors import ModelError
-from models.spec import PRECISIONS, Case, ModelSpec, digest, sorted_options
+from models.spec import PRECISIONS, Case, Option, digest
 from models.tables import UnknownNameError, suggest
 from runners import BackendInfo, backend_info, parse_device, probe
 from runners.measurement import Timing
+from runners.sources import runner_sources
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,9 @@ class Overrides:
     batch_sizes: tuple[int, ...] = ()
     precisions: tuple[str, ...] = ()
     threads: tuple[int, ...] = ()
+    targets: tuple[str, ...] = ()
+    build: Mapping[str, Option] = field(default_factory=dict)
+    runtime: Mapping[str, Option] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +50,7 @@ class Plan:
 
     def requests(self) -> dict[str, ConversionRequest]:
         """Case id to what must be converted for it; cases without a file to convert are left out."""
-        kinds = {case.id: backend_info(case.backend).artifact_kind for case in self.cases}
-        return {
-            case.id: ConversionRequest.for_case(case, kinds[case.id])
-            for case in self.cases
-            if backend_info(case.backend).real
-        }
+        return {case.id: request_of(case) for case in self.cases if backend_info(case.backend).real}
 
     def digest(self, machine: str, versions: Mapping[str, Any]) -> str:
         """What a stored run must share to be resumed: cases, artifacts, timing, machine and runtimes."""
@@ -62,11 +60,16 @@ class Plan:
         return digest([self.suite, cases, keys, timing, machine, dict(versions), runner_sources()])
 
 
-def runner_sources() -> str:
-    """sha256 over the sources of runners/: rounds of another timing loop are not continued."""
-    folder = Path(runners.__file__).parent
-    texts = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("*.py")}
-    return digest(texts)
+def request_of(case: Case) -> ConversionRequest:
+    """What must be converted for a case.
+
+    Its file may be of another precision: where the runtime lowers it by itself, the file stays fp32.
+    """
+    info = backend_info(case.backend)
+    precision = info.file_precisions.get(case.precision, case.precision)
+    return ConversionRequest.for_case(
+        replace(case, precision=precision), info.artifact_kind, flavour=info.flavour
+    )
 
 
 def make(config: Config, suite_name: str, overrides: Overrides, timing_overrides: Mapping[str, Any]) -> Plan:
@@ -75,7 +78,8 @@ def make(config: Config, suite_name: str, overrides: Overrides, timing_overrides
     timing = check_timing(replace(config.timing_of(suite), **timing_overrides))
     _check_names(suite, overrides)
     _check_focus(suite_name, suite)
-    cases = tuple(dict.fromkeys(_expanded(suite, overrides)))
+    cases = tuple(dict.fromkeys(expanded(config, suite, overrides)))
+    check_targets(list(dict.fromkeys(case.backend for case in cases)), overrides.targets)
     if not cases:
         raise UsageError(f"suite '{suite_name}' has no case left: {_nothing_left(suite, overrides)}")
     _check_all_used(suite_name, suite, overrides, cases)
@@ -91,7 +95,7 @@ def check_case(case: Case) -> None:
         info = backend_info(case.backend)
         kind, _ = parse_device(case.device)
         if info.real:
-            converters.check(ConversionRequest.for_case(case, info.artifact_kind))
+            converters.check(request_of(case))
     except (ModelError, UnknownNameError, ValueError) as error:
         raise UsageError(str(error)) from None
     except ConversionError as error:
@@ -123,10 +127,11 @@ def _check_all_used(suite_name: str, suite: Suite, overrides: Overrides, cases: 
 
 
 def _check_installed(info: BackendInfo) -> None:
-    if info.package and probe.package_folder(info.package) is None:
+    if info.packages and not any(probe.package_folder(package) for package in info.packages):
         what = f".[{info.extra}]" if info.extra else info.package
+        packages = " or ".join(f"'{package}'" for package in info.packages)
         raise UsageError(
-            f"backend '{info.name}' needs the package '{info.package}', which is not installed:"
+            f"backend '{info.name}' needs the package {packages}, which is not installed:"
             f" pip install '{what}'"
         )
 
@@ -143,6 +148,8 @@ def _check_names(suite: Suite, overrides: Overrides) -> None:
             backend_info(backend)
         for device in overrides.devices:
             parse_device(device)
+        for target in overrides.targets:
+            check_target(target, "--target")
     except (UnknownNameError, ModelError, ValueError) as error:
         raise UsageError(str(error)) from None
     for value in overrides.resolutions:
@@ -159,59 +166,6 @@ def _check_focus(suite_name: str, suite: Suite) -> None:
             f"suite '{suite_name}': focus '{suite.focus}' is not a model of it:"
             f" {suggest(suite.focus, listed)}"
         )
-
-
-def _expanded(suite: Suite, overrides: Overrides) -> Iterator[Case]:
-    listed = {name for matrix in suite.matrix for name in matrix.models}
-    for matrix in suite.matrix:
-        backends = overrides.backends or matrix.backends or suite.backends
-        names = _models(matrix, listed, overrides.models)
-        combined = itertools.product(
-            list(_specs(matrix, names, overrides.resolutions)),
-            matrix.fused,
-            overrides.batch_sizes or matrix.batch_sizes,
-            overrides.precisions or matrix.precisions,
-            backends,
-            overrides.devices or suite.devices,
-            overrides.threads or suite.threads,
-        )
-        for spec, fused, batch_size, precision, backend, device, threads in combined:
-            yield Case(
-                spec,
-                backend,
-                batch_size=batch_size,
-                precision=precision,
-                fused=fused,
-                device=device,
-                threads=threads,
-            )
-
-
-def _models(matrix: Matrix, listed: set[str], asked: Sequence[str]) -> list[str]:
-    """The matrix's models that are asked for, and those that the suite does not list but the matrix fits."""
-    if not asked:
-        return matrix.models
-    blocks = bool(matrix.shapes)
-    added = [name for name in asked if name not in listed and name.startswith("block/") == blocks]
-    return [name for name in matrix.models if name in asked] + (added if True in matrix.fused else [])
-
-
-def _specs(matrix: Matrix, names: Sequence[str], resolutions: Sequence[str]) -> Iterator[ModelSpec]:
-    shapes = [shape for shape in matrix.shapes if _matches(shape, resolutions)]
-    shapes += [value for value in resolutions if matrix.shapes and "x" in value and value not in shapes]
-    sides = [int(value) for value in resolutions if "x" not in value] if resolutions else matrix.resolutions
-    for shape, name in itertools.product(shapes, names):
-        if name.startswith("block/"):
-            side, channels = parse_shape(shape)
-            options = {**matrix.options, "in_channels": channels}
-            yield ModelSpec(name, side, sorted_options(options))
-    for side_of_image, name in itertools.product(sides, names):
-        if not name.startswith("block/"):
-            yield ModelSpec(name, side_of_image, sorted_options(matrix.options))
-
-
-def _matches(shape: str, resolutions: Sequence[str]) -> bool:
-    return not resolutions or shape in resolutions or shape.partition("x")[0] in resolutions
 
 
 def _nothing_left(suite: Suite, overrides: Overrides) -> str:

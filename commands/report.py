@@ -29,9 +29,11 @@ def execute(args: argparse.Namespace) -> int:
         run = stored.chosen(store, args)
         config, base = options.load_config(args)
         path = args.output or base / config.paths.reports / f"{run.info.suite}.html"
+        from commands.published import published_figures
         from reports.html import write_report
 
-        write_report(run, path)
+        published = published_figures(run)
+        write_report(run, path, published=published)
         if args.json:
             print(json.dumps({"schema": 1, "run_id": run.info.run_id, "report": str(path)}))
             return OK
@@ -39,7 +41,7 @@ def execute(args: argparse.Namespace) -> int:
 
         from reports.terminal import print_table
 
-        print_table(run, Console())
+        print_table(run, Console(), published=published)
         print(f"\nReport: {options.shown(path)}")
     return OK
 
@@ -61,5 +63,6 @@ def _list(runs: list[RunInfo], *, as_json: bool) -> None:
         return
     for run in runs:
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.started_at_ns / 1e9))
-        state = "" if run.finished_at_ns else ", not finished"
+        when = when if run.started_at_ns else "unknown time".ljust(len(when))
+        state = "" if run.finished_at_ns is not None else ", not finished"
         print(f"{run.run_id:>4}  {when}  {run.suite:<12} {len(run.case_ids)} cases{state}")

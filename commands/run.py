@@ -16,19 +16,9 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--suite", metavar="NAME", help="which suite of bench.toml to run")
-    matrix = parser.add_argument_group("narrow or replace what the suite says (a,b or repeated)")
-    options.add_list(matrix, "--model", "NAME", "models or blocks, such as block/ncb or timm/resnet50")
-    options.add_list(matrix, "--resolution", "SIDE", "image side, or a block's shape such as 14x14x384")
-    options.add_list(matrix, "--backend", "NAME", "runtimes: see `list backends`")
-    options.add_list(matrix, "--device", "NAME", "cpu, cuda, cuda:1")
-    options.add_list(matrix, "--batch-size", "N", "images per inference")
-    options.add_list(matrix, "--precision", "NAME", "fp32, fp16, bf16, int8")
-    options.add_list(matrix, "--threads", "N", "threads of the runtime")
+    add_matrix(parser)
     how = parser.add_argument_group("how long to measure")
-    how.add_argument("--rounds", metavar="N", help="exactly so many fresh processes per case")
-    how.add_argument("--max-seconds", metavar="S", help="budget for measuring the suite")
-    how.add_argument("--seed", metavar="N", help="seed of the order of rounds")
+    add_timing(how)
     how.add_argument("--fresh", action="store_true", help="measure again, whatever is stored")
     how.add_argument("--dry-run", action="store_true", help="check everything and show the plan")
     out = parser.add_argument_group("where things go")
@@ -38,6 +28,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_json(out)
 
 
+def add_matrix(parser: argparse.ArgumentParser) -> None:
+    """Which cases: a suite, and what narrows or replaces it."""
+    parser.add_argument("--suite", metavar="NAME", help="which suite of bench.toml to run")
+    matrix = parser.add_argument_group("narrow or replace what the suite says (a,b or repeated)")
+    options.add_list(matrix, "--model", "NAME", "models or blocks, such as block/ncb or timm/resnet50")
+    options.add_list(matrix, "--resolution", "SIDE", "image side, or a block's shape such as 14x14x384")
+    options.add_list(matrix, "--backend", "NAME", "runtimes: see `list backends`")
+    options.add_list(matrix, "--device", "NAME", "cpu, cuda, cuda:1")
+    options.add_list(matrix, "--batch-size", "N", "images per inference")
+    options.add_list(matrix, "--precision", "NAME", "fp32, fp16, bf16, int8")
+    options.add_list(matrix, "--threads", "N", "threads of the runtime")
+    options.add_list(matrix, "--target", "SM", "compute capabilities to build engines for, such as sm89")
+    options.add_options(matrix, "--build", "options of the toolchain that makes the file")
+    options.add_options(matrix, "--runtime", "options of the runtime, such as cuda_graph=true")
+
+
+def add_timing(parser: options.Options) -> None:
+    """How long to measure, where that is not the suite's own timing."""
+    parser.add_argument("--rounds", metavar="N", help="exactly so many fresh processes per case")
+    parser.add_argument("--max-seconds", metavar="S", help="budget for measuring the suite")
+    parser.add_argument("--seed", metavar="N", help="seed of the order of rounds")
+
+
 def execute(args: argparse.Namespace) -> int:
     began_ns = time.perf_counter_ns()
     from commands.plan import make
@@ -45,7 +58,7 @@ def execute(args: argparse.Namespace) -> int:
     config, base = options.load_config(args)
     if not args.suite:
         raise UsageError(f"--suite NAME is missing: {args.config} has {', '.join(sorted(config.suites))}")
-    plan = make(config, args.suite, _overrides(args), _timing_overrides(args))
+    plan = make(config, args.suite, overrides(args), timing_overrides(args))
     cache_root = base / Path(config.paths.artifacts).expanduser()
     if args.dry_run:
         return _show_plan(plan, cache_root, as_json=args.json)
@@ -75,7 +88,7 @@ def _run(
         return SOME_FAILED
 
 
-def _overrides(args: argparse.Namespace) -> Overrides:
+def overrides(args: argparse.Namespace) -> Overrides:
     from commands.plan import Overrides
 
     return Overrides(
@@ -86,10 +99,13 @@ def _overrides(args: argparse.Namespace) -> Overrides:
         batch_sizes=options.integers(args.batch_size, "--batch-size"),
         precisions=options.values(args.precision, "--precision"),
         threads=options.integers(args.threads, "--threads"),
+        targets=options.values(args.target, "--target"),
+        build=options.option_values(args.build, "--build"),
+        runtime=options.option_values(args.runtime, "--runtime"),
     )
 
 
-def _timing_overrides(args: argparse.Namespace) -> dict[str, Any]:
+def timing_overrides(args: argparse.Namespace) -> dict[str, Any]:
     given: dict[str, Any] = {}
     if args.rounds is not None:
         rounds = options.positive("--rounds")(args.rounds)
@@ -127,14 +143,14 @@ def _check_writable(report: Path, store: Path) -> None:
 def _show_plan(plan: Plan, cache_root: Path, *, as_json: bool) -> int:
     from dataclasses import asdict
 
+    from commands.untimed import not_here
     from converters.cache import ArtifactCache
     from converters.keys import cache_key
-    from runners import availability
 
     present = set(ArtifactCache(cache_root).keys())
     keys = {case_id: cache_key(request) for case_id, request in plan.requests().items()}
     states = {case.id: keys[case.id] in present if case.id in keys else None for case in plan.cases}
-    here = {case.id: availability(case.backend, case.device) is None for case in plan.cases}
+    here = {case.id: not_here(case) is None for case in plan.cases}
     if as_json:
         rows = [
             {

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from models.spec import Case
 from reports import formatting as fmt
+from reports import parts
 from reports.grids import Cell, Grid, Line, number
 from reports.records import CaseResult
 from reports.statistics import Quantile
@@ -21,7 +22,9 @@ def results(table: RunTable) -> Grid:
         Line(tuple(column[3](row) for column in columns), _keys(row.case, row.label)) for row in table.rows
     ]
     missing = [
-        _unmeasured(result, columns) for result in (*table.failures, *table.pending) if not result.rounds
+        _unmeasured(result, columns)
+        for result in (*table.untimed, *table.failures, *table.pending)
+        if not result.rounds
     ]
     kept = [
         i
@@ -37,8 +40,11 @@ def results(table: RunTable) -> Grid:
 
 def filters(table: RunTable) -> list[tuple[str, list[str]]]:
     """(setting, its values) for every setting with more than one value."""
-    every = [row.case for row in table.rows] + [r.case for r in (*table.failures, *table.pending)]
-    return [(name, list(dict.fromkeys(settings(case)[name] for case in every))) for name in table.varying]
+    unmeasured = (*table.untimed, *table.failures, *table.pending)
+    every = [settings(case) for case in (*(r.case for r in table.rows), *(r.case for r in unmeasured))]
+    return [
+        (name, list(dict.fromkeys(words[name] for words in every if words[name]))) for name in table.varying
+    ]
 
 
 def _setting_columns(table: RunTable) -> list[_Column]:
@@ -62,6 +68,10 @@ def _number_columns(table: RunTable) -> list[_Column]:
         (f"Median, {unit}", True, "", lambda r: _median(r, (scale, unit))),
         ("95 %", True, "half width of the interval across rounds", _width),
         ("Flags", False, "", _flag_cell),
+        *(
+            (f"{parts.title(name)}, {unit}", True, parts.meaning(name), _part(name, scale))
+            for name in parts.present(table)
+        ),
         ("vs best", True, "ratio to the fastest of the group, paired by round", _versus),
         (f"p90, {unit}", True, "from 64 samples", lambda r: quantile(r.summary.p90)),
         (f"p99, {unit}", True, "from 662 samples", lambda r: quantile(r.summary.p99)),
@@ -70,10 +80,24 @@ def _number_columns(table: RunTable) -> list[_Column]:
         ("GMAC/s", True, "achieved", lambda r: number(r.gmacs_per_s, lambda v: fmt.significant(v, 3))),
         ("Images/s", True, "batch over wall time of the timed loop",
          lambda r: number(r.summary.throughput_per_s, lambda v: fmt.significant(v, 3))),
+        ("Device memory", True, "the most that a round took", _device_memory),
         ("Parity", False, "largest relative error of the artifact", _parity_cell),
         ("Samples", True, "rounds × samples per round", _sample_count),
         ("Outliers", True, "mild + severe by Tukey's fences; they stay in the numbers", _outliers),
     ]  # fmt: skip
+
+
+def _part(name: str, scale: float) -> Callable[[Row], Cell]:
+    def cell(row: Row) -> Cell:
+        found = parts.median_ns(row, name)
+        return number(found, lambda value: fmt.significant(value / scale, 3))
+
+    return cell
+
+
+def _device_memory(row: Row) -> Cell:
+    found = parts.device_bytes(row)
+    return Cell(fmt.MISSING) if found is None else Cell(fmt.size(found), found)
 
 
 def _rank(row: Row) -> Cell:
@@ -139,10 +163,12 @@ def _unmeasured(result: CaseResult, columns: list[_Column]) -> Line:
     """A planned case without a number keeps its line, and says under Flags why it has none."""
     failure = result.failure
     text = f"failed: {failure.kind.replace('_', ' ')}" if failure else "not measured yet"
+    if failure and result.untimed:
+        text = "built, not timed"
     words, name = settings(result.case), short_name(result.case)
     known = {
         "Case": Cell(name, name, "name", result.case.label),
-        "Flags": Cell(text, text, "bad" if failure else ""),
+        "Flags": Cell(text, text, "bad" if failure and not result.untimed else ""),
         **{key.capitalize(): Cell(value, value) for key, value in words.items()},
     }
     cells = tuple(known.get(head, Cell(fmt.MISSING)) for head, *_ in columns)

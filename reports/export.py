@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from reports import parts, records_file
 from reports.codec import plain
 from reports.files import OutputError, replacing, write_text
 from reports.flags import Flag
@@ -106,12 +107,17 @@ def _write_pytest_benchmark(stored_run: StoredRun, path: Path) -> None:
     write_text(path, json.dumps(plain(found), indent=1, allow_nan=False) + "\n")
 
 
+def _write_records(stored_run: StoredRun, path: Path) -> None:
+    records_file.write(stored_run, path)
+
+
 FORMATS: dict[str, Callable[[StoredRun, Path], None]] = {
     "csv": _write_csv,
     "samples-csv": _write_samples_csv,
     "json": _write_json,
     "parquet": _write_parquet,
     "pytest-benchmark": _write_pytest_benchmark,
+    "records": _write_records,
 }
 
 _SAMPLE_TYPES = {
@@ -143,6 +149,9 @@ def _identity(result: CaseResult) -> dict[str, Any]:
         "compute_unit": case.compute_unit,
         "threads": case.threads,
         "fused": case.fused,
+        "target": case.target,
+        "build": json.dumps(dict(case.build), sort_keys=True),
+        "runtime_options": json.dumps(dict(case.runtime), sort_keys=True),
     }
 
 
@@ -155,6 +164,7 @@ def _artifact_facts(result: CaseResult) -> dict[str, Any]:
         "artifact_size_bytes": artifact.size_bytes if artifact else None,
         "parity_max_relative": artifact.parity.max_relative if artifact and artifact.parity else None,
         "batchnorms_left": artifact.batchnorms_left if artifact else None,
+        "artifact_facts": json.dumps(dict(artifact.facts), sort_keys=True) if artifact else None,
     }
 
 
@@ -164,6 +174,8 @@ def _findings(result: CaseResult, row: Row | None) -> dict[str, Any]:
         "rank_first": row.rank.first if row and row.rank else None,
         "rank_last": row.rank.last if row and row.rank else None,
         "ratio_to_best": row.versus_best.value if row and row.versus_best else None,
+        **{f"{name}_ns": parts.median_ns(row, name) if row else None for name in parts.NAMES},
+        "peak_device_bytes": parts.device_bytes(row) if row else None,
         "protocol_id": row.measurement.protocol.id if row else None,
         "runtime": row.measurement.protocol.runtime if row else None,
         "flags": " ".join(flag.name for flag in row.flags) if row else "",
@@ -270,6 +282,7 @@ def _round_document(taken: Round) -> dict[str, Any]:
         "protocol_id": taken.protocol.id,
         "samples_ns": taken.samples_ns.tolist(),
         "warmup_ns": taken.warmup_ns.tolist(),
+        "parts_ns": {name: values.tolist() for name, values in taken.parts.items()},
     }
 
 

@@ -195,11 +195,14 @@ def _nothing_measured(table: RunTable) -> str:
     if any(f.rows for f in table.facets):
         doubts = listing(sorted({flag.label for row in table.rows for flag in row.flags if flag.serious}))
         return f"No result can be ranked: every measured case is flagged {doubts}."
+    if table.untimed and not table.failures:
+        why = listing(list(dict.fromkeys(r.failure.message for r in table.untimed if r.failure)))
+        return f"Nothing was timed: {count(len(table.untimed), 'case')} built, and {why}."
     if not table.failures:
         return f"Nothing was measured yet: {count(table.planned, 'case')} planned."
     kinds = Counter(r.failure.kind.replace("_", " ") for r in table.failures if r.failure)
     reasons = listing([f"{kind} ({number})" for kind, number in kinds.most_common()])
-    built = sum(bool(r.failure and r.failure.built) for r in table.failures)
+    built = len(table.untimed) + sum(bool(r.failure and r.failure.built) for r in table.failures)
     also = f"; {count(built, 'artifact')} built but not timed" if built else ""
     failed = f"{len(table.failures)} of {count(table.planned, 'case')} failed"
     return f"Nothing was measured: {failed}, {reasons}{also}."

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from reports.records import CaseResult
 from reports.statistics import MIN_ROUNDS, Summary, counted_rounds
+from runners.measurement import Round
 
 NOISY_IQR = 0.10
 INVALID_IQR = 0.25
@@ -52,6 +57,11 @@ _TABLE = (
         "precision_mismatch", "PRE",
         "The engine runs in another precision than was asked for.",
         "Read the dtypes of the built file and export the graph in the wanted precision.", True,
+    ),
+    Flag(
+        "other_tool", "OTH",
+        "Another tool took this in one process: no interval, and its outputs were not compared.",
+        "Measure the same file with run-bundle to have both; compare it with other tools' figures only.",
     ),
     Flag(
         "mixed_protocols", "MIX",
@@ -162,6 +172,7 @@ def _round_flags(result: CaseResult) -> list[str]:
     measurement = result.measurement
     rounds = counted_rounds(measurement.rounds) if measurement else []
     found = [name for r in rounds for name in r.flags]
+    found += _part_flags(rounds)
     if result.other_protocol_rounds:
         found.append("mixed_protocols")
     if result.failure and rounds:
@@ -169,6 +180,25 @@ def _round_flags(result: CaseResult) -> list[str]:
     if is_simulated(result):
         found.append("simulated")
     return found
+
+
+def _part_flags(rounds: Sequence[Round]) -> list[str]:
+    """From the medians of what was timed beside the samples, where anything was."""
+    compute_ns = _median_ns([r.samples_ns / r.loop_count for r in rounds])
+    medians_ns = {
+        name: _median_ns([r.parts[name] / r.loop_count for r in rounds if name in r.parts])
+        for name in ("enqueue", "h2d", "d2h")
+    }
+    conditions = {
+        "enqueue_bound": medians_ns["enqueue"] >= compute_ns,
+        "transfer_bound": any(medians_ns[name] > compute_ns for name in ("h2d", "d2h")),
+    }
+    return [name for name, holds in conditions.items() if holds]
+
+
+def _median_ns(rounds_ns: Sequence[npt.NDArray[np.float64]]) -> float:
+    """NaN without a value: it exceeds nothing."""
+    return float(np.median(np.concatenate(rounds_ns))) if rounds_ns else math.nan
 
 
 def _artifact_flags(result: CaseResult) -> list[str]:

@@ -50,6 +50,12 @@ def duration(value_ns: float, *, half_width: float = math.nan, unit: tuple[float
     return f"{significant(value_ns / scale, digits_for(value_ns, half_width))} {name}"
 
 
+def published(ms: float) -> str:
+    """Another's latency with the digits that it was given with, one decimal at least: `13.0 ms`."""
+    text = f"{ms:g}"
+    return f"{text if '.' in text else f'{ms:.1f}'} ms"
+
+
 def plus_minus(half_width: float) -> str:
     """`±0.8 %`; `±?` where one round gives no interval."""
     if not math.isfinite(half_width):
@@ -118,7 +124,9 @@ def error(value: float) -> str:
 
 
 def moment(at_ns: int) -> str:
-    """`2025-11-21 01:49 UTC`, from nanoseconds since 1970."""
+    """`2025-11-21 01:49 UTC`, from nanoseconds since 1970; 0 stands for a moment that nobody recorded."""
+    if not at_ns:
+        return "at an unknown time"
     at = datetime.datetime.fromtimestamp(at_ns / 1e9, tz=datetime.UTC)
     return f"{at:%Y-%m-%d %H:%M} UTC"
 

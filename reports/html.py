@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from reports import case_table, findings, focus, interactive, view
+from reports import case_table, findings, focus, interactive, layers, published_view, untimed, view
 from reports import formatting as fmt
 from reports.files import write_text
 from reports.flags import is_simulated
-from reports.grids import Cell, Grid, Line, facts
+from reports.grids import facts
 from reports.records import PublishedFigure, StoredRun
-from reports.tables import Facet, Row, RunTable, build, fused_facets, fused_pairs
+from reports.tables import RunTable, build, fused_facets, fused_pairs
 
 _COSTS = {"gmacs": "GMACs", "params_m": "Parameters"}
 
@@ -47,7 +47,9 @@ def render(stored_run: StoredRun, *, published: Sequence[PublishedFigure] | None
         **_summary(table),
         **_cost(table),
         **_fusion(table),
-        **_published(table, published or ()),
+        **_untimed(table, published),
+        **_layers(table),
+        **published_view.section(table, published or ()),
         **_details(table),
         "css": css,
         "scripts": scripts,
@@ -137,51 +139,28 @@ def _fusion(table: RunTable) -> dict[str, Any]:
     }
 
 
-def _published(table: RunTable, published: Sequence[PublishedFigure]) -> dict[str, Any]:
-    """Accuracy over our latency per group, and the authors' own figures in a table."""
-    from reports import scatter
-
-    figures = {(f.model, f.resolution): f for f in published}
-    facets = fused_facets(table)
-    matched = [
-        (row, facet, figures[row.case.model.name, row.case.model.resolution])
-        for facet in facets
-        for row in facet.rows
-        if (row.case.model.name, row.case.model.resolution) in figures
-    ]
-    if not matched:
-        return {"published": None}
-    panels = []
-    for place, facet in enumerate(facets):
-        points = [(r, f.top1) for r, where, f in matched if where is facet and f.top1 and r.rank]
-        if len(points) > 1:
-            panels.append(scatter.accuracy_panel(points, facet.title, f"accuracy-{place}", table.unit))
-    return {"published": _published_grid(matched), "accuracy_panels": panels}
+def _untimed(table: RunTable, published: Sequence[PublishedFigure] | None) -> dict[str, Any]:
+    """What is built and waits for its device, with others' latencies in a column of their own."""
+    found = untimed.rows(table, published)
+    return {
+        "untimed": untimed.grid(found),
+        "untimed_summary": untimed.summary(table),
+        "untimed_advice": [_code_spans(text) for text in untimed.advice(table)],
+        "untimed_sources": untimed.sources(found),
+    }
 
 
-def _published_grid(matched: Sequence[tuple[Row, Facet, PublishedFigure]]) -> Grid:
-    heads = (
-        ("Model", False, ""),
-        ("Group", False, ""),
-        ("Measured here", True, ""),
-        ("Top-1, %", True, "published"),
-        ("Published latency", False, "on the authors' device"),
-        ("Source", False, ""),
-    )
-    lines = tuple(
-        Line(
-            (
-                Cell(row.label, css="name"),
-                Cell(facet.title),
-                Cell(fmt.latency(row.summary.median_ns, row.summary.half_width)),
-                Cell(fmt.MISSING if figure.top1 is None else f"{figure.top1:.1f}"),
-                Cell("; ".join(f"{ms:g} ms ({setup})" for setup, ms in figure.latencies) or fmt.MISSING),
-                Cell(figure.source),
-            )
-        )
-        for row, facet, figure in matched
-    )
-    return Grid("Beside what was published", heads, lines)
+def _code_spans(text: str) -> list[tuple[str, bool]]:
+    """(part, is it a command) of a sentence that writes commands between backticks."""
+    return [(part, bool(place % 2)) for place, part in enumerate(text.split("`")) if part]
+
+
+def _layers(table: RunTable) -> dict[str, Any]:
+    found = layers.profiles(table)
+    return {
+        "layers": layers.kinds_grid(found),
+        "layer_details": [(one.label, layers.sentence(one), layers.detail_grids(one)) for _, one in found],
+    }
 
 
 def _details(table: RunTable) -> dict[str, Any]:
@@ -235,6 +214,8 @@ def _sections(page: dict[str, Any]) -> list[tuple[str, str]]:
     wanted = (
         ("latency", "Latency", bool(page["table"].rows)),
         ("results", "All results", True),
+        ("built", "Built, not timed", page["untimed"] is not None),
+        ("layers", "Layers", page["layers"] is not None),
         ("cost", "FLOPs", bool(page["cost_chart"] or page["cost_panels"])),
         ("rate", "Rate", bool(page["rate_panels"])),
         ("fusion", "Fusion", page["fusion"] is not None),

@@ -11,6 +11,7 @@ from models.spec import Case
 from runners.measurement import Failure, Measurement, Round
 
 DEFAULT_TARGET = 0.01
+IMPORTED = "imported"  # in a run's config: where a run that came from a file has its own plan digest
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,12 @@ class CaseResult:
     last_protocol_id: str = ""
 
     @property
+    def untimed(self) -> bool:
+        """Its file is built, and the device that would time it is elsewhere."""
+        failure = self.failure
+        return bool(failure and failure.built and failure.kind == "unavailable" and not self.rounds)
+
+    @property
     def measurement(self) -> Measurement | None:
         """The rounds that share the protocol of the last stored round, or None without a round."""
         kept = [r for r in self.rounds if r.protocol.id == self._protocol_id]
@@ -94,15 +101,29 @@ class StoredRun:
 
 
 @dataclass(frozen=True)
+class PublishedLatency:
+    """Milliseconds on the authors' own device: `runtime` (`TensorRT`, `Core ML`), `setup` and `source`.
+
+    `error` says how exact a figure is that was read off a plot; empty for one from a table.
+    """
+
+    ms: float
+    runtime: str
+    setup: str
+    source: str
+    error: str = ""
+
+
+@dataclass(frozen=True)
 class PublishedFigure:
     """What others published about a model: shown beside our measurement, never mixed with it.
 
-    `model` is a case's model name, `resolution` the input side; `top1` ImageNet accuracy in percent;
-    `latencies` pairs of (setup, milliseconds) on the authors' own devices; `source` where they stand.
+    `model` is a case's model name, `resolution` the input side; `top1` ImageNet accuracy in percent, and
+    `source` where it stands.
     """
 
     model: str
     resolution: int
     source: str
     top1: float | None = None
-    latencies: tuple[tuple[str, float], ...] = ()
+    latencies: tuple[PublishedLatency, ...] = ()

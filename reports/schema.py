@@ -11,9 +11,21 @@ import sqlite3
 from collections.abc import Mapping
 
 APPLICATION_ID = 0x44424E43  # "DBNC"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
-SCHEMA = """
+# Other spans of a round's samples (`h2d`, `enqueue`): one row per record and name, int64 as the samples.
+PARTS = """
+CREATE TABLE parts (
+    record_id INTEGER NOT NULL REFERENCES records,
+    name TEXT NOT NULL,
+    samples BLOB NOT NULL,
+    checksum BLOB NOT NULL,
+    PRIMARY KEY (record_id, name)
+);
+"""
+
+SCHEMA = (
+    """
 CREATE TABLE runs (
     run_id INTEGER PRIMARY KEY AUTOINCREMENT,
     suite TEXT NOT NULL,
@@ -78,9 +90,11 @@ CREATE TABLE sessions (
     checksum BLOB NOT NULL
 );
 """
+    + PARTS
+)
 
 # version -> the statements that turn a file of that version into one of the next
-MIGRATIONS: Mapping[int, str] = {}
+MIGRATIONS: Mapping[int, str] = {1: PARTS}
 
 
 def statements(script: str) -> list[str]:

@@ -3,7 +3,8 @@
 The unit of inference is the round (a fresh process), so every interval of a median is taken across rounds.
 The headline `median_ns` is the geometric mean of the round medians, which is the estimate that the interval
 (Student's t on the logarithms of the round medians) is centred on, and whose ratios are the paired ratios:
-numbers and comparisons in a report agree. SciPy is imported on first use, and only `scipy.special`.
+numbers and comparisons in a report agree. SciPy is imported on first use, for the quantiles of samples, and
+only `scipy.special`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reports.drift import Drift, estimate_drift
+from reports.student import two_sided_quantile
 from runners.measurement import Measurement, Round
 
 Floats = npt.NDArray[np.float64]
@@ -266,10 +268,7 @@ def _log_interval(logs: Floats) -> tuple[float, float | None, float | None]:
     centre = float(logs.mean())
     if logs.size < 2:
         return math.exp(centre), None, None
-    from scipy.special import stdtrit
-
-    quantile = float(stdtrit(logs.size - 1, 0.5 + CONFIDENCE / 2))
-    half = quantile * float(logs.std(ddof=1)) / math.sqrt(logs.size)
+    half = two_sided_quantile(CONFIDENCE, logs.size - 1) * float(logs.std(ddof=1)) / math.sqrt(logs.size)
     return math.exp(centre), math.exp(centre - half), math.exp(centre + half)
 
 

@@ -17,8 +17,8 @@ from converters.artifact import Artifact
 from models.spec import Case
 from reports.codec import checksum, decode, encode, samples_from_bytes, samples_to_bytes
 from reports.database import Database, StoreError
-from reports.records import CaseResult, RunInfo, Session, StoredRun
-from runners.measurement import Failure, Protocol, Round
+from reports.records import IMPORTED, CaseResult, RunInfo, Session, StoredRun
+from runners.measurement import Failure, Protocol, Round, Samples
 
 __all__ = ["CaseResult", "DuplicateRecordError", "RunInfo", "Session", "Store", "StoreError", "StoredRun"]
 
@@ -38,6 +38,7 @@ _COVERED = {
         "samples", "warmup",
     ),
     "sessions": ("run_id", "started_at_ns", "wall_ns", "ledger"),
+    "parts": ("record_id", "name", "samples"),
 }  # fmt: skip
 
 
@@ -102,10 +103,7 @@ class Store:
             "environment": encode(environment),
         }
         with self._db.transaction():
-            run_id = self._insert("runs", row)
-            for ordinal, case in enumerate(cases):
-                self._put_case(case)
-                self._db.insert("run_cases", {"run_id": run_id, "ordinal": ordinal, "case_id": case.id})
+            run_id = self._plan(row, cases)
         with self._db.reading():
             return self._run_info(run_id)
 
@@ -117,19 +115,8 @@ class Store:
         Raises DuplicateRecordError when this (run, case, round index, attempt) is already stored, StoreError
         when the run does not plan the case or the round holds no positive samples.
         """
-        row = self._round_row(case_id, outcome) if isinstance(outcome, Round) else _failure_row(outcome)
         with self._db.transaction():
-            self._require_planned(run_id, case_id)
-            row |= {"run_id": run_id, "case_id": case_id}
-            if isinstance(outcome, Round):
-                row["protocol_id"] = self._put_protocol(outcome.protocol)
-                self._require_new(row)
-            else:
-                row["attempt"] = self._failures(run_id, case_id, outcome.round_index)
-            if artifact:
-                row["artifact_id"] = self._put_artifact(artifact)
-                self._point_to_artifact(run_id, case_id, row["artifact_id"])
-            return self._insert("records", row)
+            return self._append(run_id, case_id, outcome, artifact)
 
     def set_artifact(self, run_id: int, case_id: str, artifact: Artifact) -> None:
         """Say which file a case is measured from, before (or without) any round of it."""
@@ -149,13 +136,22 @@ class Store:
         self, run_id: int, started_at_ns: int, wall_ns: int, ledger: Mapping[str, int]
     ) -> Session:
         """Store where the wall time of one invocation went."""
-        row = {
-            "run_id": run_id, "started_at_ns": started_at_ns, "wall_ns": wall_ns, "ledger": encode(ledger)
-        }  # fmt: skip
+        row = _session_row(run_id, started_at_ns, wall_ns, ledger)
         with self._db.transaction():
             self._require_run(run_id)
             session_id = self._insert("sessions", row)
         return Session(session_id, run_id, started_at_ns, wall_ns, dict(ledger))
+
+    def import_runs(self, runs: Mapping[str, StoredRun]) -> dict[str, tuple[int, bool]]:
+        """Add runs that came from files, all of them in one transaction or none, each once for ever.
+
+        Keys are sha256 that name the runs' content. Gives each one's number here, and whether it was added: a
+        run of the same content, or the very run that the file was written from, is not added again. An
+        imported run keeps its times, command and environment; its plan digest is its content's, so that no
+        suite goes on with it.
+        """
+        with self._db.transaction():
+            return {sha256: self._import(run, f"content:{sha256}") for sha256, run in runs.items()}
 
     # -- reading ------------------------------------------------------------------------------------------
 
@@ -228,7 +224,18 @@ class Store:
     def _round(self, row: sqlite3.Row) -> Round:
         protocol = self._one("protocols", "protocol_id", row["protocol_id"])
         facts = {**decode(row["facts"]), "protocol": decode(protocol["facts"])}
-        return Round.from_dict(facts, samples_from_bytes(row["samples"]), samples_from_bytes(row["warmup"]))
+        parts = self._parts(row["record_id"], facts.pop(_PART_NAMES, []))
+        samples, warmup = samples_from_bytes(row["samples"]), samples_from_bytes(row["warmup"])
+        return Round.from_dict(facts, samples, warmup, parts)
+
+    def _parts(self, record_id: int, expected: Sequence[str]) -> dict[str, Samples]:
+        rows = self._db.rows("SELECT rowid, * FROM parts WHERE record_id = ?", record_id)
+        for row in rows:
+            self._verify("parts", row)
+        found = {row["name"]: samples_from_bytes(row["samples"]) for row in rows}
+        if sorted(found) != sorted(expected):
+            raise StoreError(f"{self.path}: the parts of record {record_id} are not those stored; {_RESTORE}")
+        return {name: found[name] for name in expected}
 
     def _case(self, case_id: str) -> Case:
         return Case.from_dict(decode(self._one("cases", "case_id", case_id)["facts"]))
@@ -265,6 +272,66 @@ class Store:
         covered = (row.get(name) for name in _COVERED[table])
         return self._db.insert(table, {**row, "checksum": checksum(*covered)})
 
+    def _plan(self, row: Mapping[str, object], cases: Sequence[Case]) -> int:
+        run_id = self._insert("runs", row)
+        for ordinal, case in enumerate(cases):
+            self._put_case(case)
+            self._db.insert("run_cases", {"run_id": run_id, "ordinal": ordinal, "case_id": case.id})
+        return run_id
+
+    def _append(self, run_id: int, case_id: str, outcome: Round | Failure, artifact: Artifact | None) -> int:
+        row = self._round_row(case_id, outcome) if isinstance(outcome, Round) else _failure_row(outcome)
+        self._require_planned(run_id, case_id)
+        row |= {"run_id": run_id, "case_id": case_id}
+        if isinstance(outcome, Round):
+            row["protocol_id"] = self._put_protocol(outcome.protocol)
+            self._require_new(row)
+        else:
+            row["attempt"] = self._failures(run_id, case_id, outcome.round_index)
+        if artifact:
+            row["artifact_id"] = self._put_artifact(artifact)
+            self._point_to_artifact(run_id, case_id, row["artifact_id"])
+        record_id = self._insert("records", row)
+        if isinstance(outcome, Round):
+            self._put_parts(record_id, outcome)
+        return record_id
+
+    def _import(self, run: StoredRun, name: str) -> tuple[int, bool]:
+        """The number of a run that came from a file, and whether it was added."""
+        info = run.info
+        here = self._db.first(
+            "SELECT run_id FROM runs WHERE plan_digest = ? OR (plan_digest = ? AND started_at_ns = ?)",
+            name, info.plan_digest, info.started_at_ns,
+        )  # fmt: skip
+        if here:
+            return int(here["run_id"]), False
+        origin = {"plan_digest": info.plan_digest, "content": name}
+        row = {
+            "suite": _printable(info.suite),
+            "plan_digest": name,
+            "seed": info.seed,
+            "started_at_ns": info.started_at_ns,
+            "finished_at_ns": info.finished_at_ns,
+            "command": _printable(info.command),
+            "config": encode({**info.config, IMPORTED: origin}),
+            "environment": encode(info.environment),
+        }
+        run_id = self._plan(row, [result.case for result in run.results])
+        for result in run.results:
+            self._import_result(run_id, result)
+        for session in run.sessions:
+            self._insert(
+                "sessions", _session_row(run_id, session.started_at_ns, session.wall_ns, session.ledger)
+            )
+        return run_id, True
+
+    def _import_result(self, run_id: int, result: CaseResult) -> None:
+        if result.artifact:
+            self._point_to_artifact(run_id, result.case.id, self._put_artifact(result.artifact))
+        outcomes: list[Round | Failure] = [*result.rounds]
+        for outcome in (*outcomes, *([result.failure] if result.failure else [])):
+            self._append(run_id, result.case.id, outcome, result.artifact)
+
     def _put_case(self, case: Case) -> None:
         if not self._db.has("cases", case_id=case.id):
             self._insert("cases", {"case_id": case.id, "facts": encode(case.to_dict())})
@@ -282,6 +349,11 @@ class Store:
             return int(found["artifact_id"])
         row = {"key": artifact.key, "sha256": artifact.sha256, "facts": encode(artifact.to_dict())}
         return self._insert("artifacts", row)
+
+    def _put_parts(self, record_id: int, outcome: Round) -> None:
+        for name, values in outcome.parts.items():
+            row = {"record_id": record_id, "name": name, "samples": samples_to_bytes(values)}
+            self._insert("parts", row)
 
     def _point_to_artifact(self, run_id: int, case_id: str, artifact_id: object) -> None:
         self._db.execute(
@@ -308,7 +380,15 @@ class Store:
                 f"{self.path}: round {outcome.round_index} of case {case_id} has no samples, or one that is"
                 " not positive; a process that measured nothing is a Failure"
             )
+        uneven = [name for name, part in outcome.parts.items() if part.size != outcome.samples_ns.size]
+        if uneven:
+            raise StoreError(
+                f"{self.path}: part '{uneven[0]}' of round {outcome.round_index} of case {case_id} has not"
+                " one value per sample"
+            )
         facts = {name: value for name, value in outcome.to_dict().items() if name != "protocol"}
+        if outcome.parts:
+            facts[_PART_NAMES] = list(outcome.parts)
         return {
             "kind": "round",
             "round_index": outcome.round_index,
@@ -345,7 +425,14 @@ class Store:
             raise StoreError(f"{self.path}: row {row[0]} of {table} does not match its checksum; {_RESTORE}")
 
 
+_PART_NAMES = "part_names"  # in a record's facts, so that a lost part is noticed
 _RESTORE = "the file was damaged or edited: restore a backup of it, or measure again into a new one (--store)"
+
+
+def _session_row(
+    run_id: int, started_at_ns: int, wall_ns: int, ledger: Mapping[str, int]
+) -> dict[str, object]:
+    return {"run_id": run_id, "started_at_ns": started_at_ns, "wall_ns": wall_ns, "ledger": encode(ledger)}
 
 
 def _failure_row(failure: Failure) -> dict[str, object]:

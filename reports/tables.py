@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from models.spec import Case
+from models.spec import Case, Options
 from reports.flags import Flag, flags, ordered
 from reports.formatting import count, time_unit
 from reports.records import CaseResult, RunInfo, Session, StoredRun
@@ -14,7 +14,10 @@ from reports.statistics import Rank, Ratio, Summary, paired_ratio, rank_groups, 
 from runners.measurement import Measurement, Protocol
 
 # every setting that keeps two cases from sharing a ranking, and how it reads
-_SETTINGS = ("shape", "backend", "precision", "batch", "device", "compute unit", "threads", "fusion")
+_SETTINGS = (
+    *("shape", "backend", "precision", "batch", "device", "compute unit", "threads", "fusion", "target"),
+    *("build options", "runtime options"),
+)
 _SMALLEST_SHOWN = 0.05  # a column is in milliseconds while its smallest entry is at least this many
 
 
@@ -86,11 +89,15 @@ class Facet:
 
 @dataclass(frozen=True)
 class RunTable:
-    """A run ready to be shown. `common` lists the settings that all cases share; `flags` those present."""
+    """A run ready to be shown. `common` lists the settings that all cases share; `flags` those present.
+
+    `untimed` are cases that are built and whose device is elsewhere; they are not among the `failures`.
+    """
 
     info: RunInfo
     facets: tuple[Facet, ...]
     failures: tuple[CaseResult, ...]
+    untimed: tuple[CaseResult, ...]
     pending: tuple[CaseResult, ...]
     sessions: tuple[Session, ...]
     common: tuple[str, ...]
@@ -124,7 +131,8 @@ def build(run: StoredRun) -> RunTable:
     return RunTable(
         info=run.info,
         facets=tuple(_with_distinct_titles(facets)),
-        failures=tuple(r for r in run.results if r.failure is not None),
+        failures=tuple(r for r in run.results if r.failure is not None and not r.untimed),
+        untimed=tuple(r for r in run.results if r.untimed),
         pending=tuple(r for r in run.results if r.failure is None and not r.rounds),
         sessions=run.sessions,
         common=_common([result.case for result in run.results]),
@@ -144,8 +152,16 @@ def settings(case: Case) -> dict[str, str]:
         case.compute_unit,
         count(case.threads, "thread"),
         "fused" if case.fused else "unfused",
+        case.target,
+        _options(case.build),
+        _options(case.runtime),
     )
     return dict(zip(_SETTINGS, values, strict=True))
+
+
+def _options(chosen: Options) -> str:
+    """`cuda_graph=True streams=2`; empty where the defaults hold."""
+    return " ".join(f"{name}={value}" for name, value in chosen)
 
 
 def fused_pairs(table: RunTable) -> list[tuple[Row, Row, Ratio]]:

@@ -11,12 +11,14 @@ from rich.padding import Padding
 from rich.text import Text
 
 from reports import formatting as fmt
+from reports import layers, parts
 from reports.findings import headline
 from reports.flags import is_simulated
 from reports.focus import sentence
 from reports.progress import Progress
-from reports.records import StoredRun
+from reports.records import PublishedFigure, StoredRun
 from reports.tables import Row, RunTable, build, short_name
+from reports.terminal_untimed import print_untimed
 
 __all__ = ["Progress", "print_table"]
 
@@ -38,8 +40,13 @@ class _Column:
     right: bool = True
 
 
-def print_table(stored_run: StoredRun, console: Console) -> None:
-    """Print a run: its finding, one table with a section per comparable group, failures, and a legend."""
+def print_table(
+    stored_run: StoredRun, console: Console, *, published: Sequence[PublishedFigure] | None = None
+) -> None:
+    """Print a run: its finding, one table with a section per comparable group, failures, and a legend.
+
+    `published` are others' latencies, shown beside what is built and not timed.
+    """
     table = build(stored_run)
     simulated = sum(is_simulated(row.result) for row in table.rows)
     if simulated:
@@ -52,6 +59,8 @@ def print_table(stored_run: StoredRun, console: Console) -> None:
     if table.rows:
         console.print()
         _print_results(table, console)
+    _print_layers(table, console)
+    print_untimed(table, console, published)
     for print_part in (_print_failures, _print_pending, _print_legend):
         print_part(table, console)
 
@@ -114,10 +123,12 @@ def _widest_name(table: RunTable) -> int:
 
 def _columns(table: RunTable, width: int) -> list[_Column]:
     """Every column that has something to say; flags and ratios are abbreviated in a narrow window."""
+    spans = parts.present(table)
     columns = [
         _Column("case", lambda row, _: Text(" " * _INDENT + row.label), 0, right=False),
         _Column("rank", lambda row, _: Text(str(row.rank) if row.rank else fmt.MISSING), 2),
         _Column(f"median, {table.unit[1]}", _latency, 0),
+        *(_Column(parts.title(name), _part(name), 9 + place) for place, name in enumerate(spans)),
         _Column("p90", _p90, 6),
         _Column("vs best", _versus if width >= _NARROW else _versus_briefly, 3),
         _Column("GMACs", lambda row, _: Text(fmt.gmacs(row.gmacs) if row.gmacs else fmt.MISSING), 4),
@@ -137,6 +148,16 @@ def _latency(row: Row, unit: Unit) -> Text:
     s = row.summary
     value = fmt.duration(s.median_ns, half_width=s.half_width, unit=unit).removesuffix(f" {unit[1]}")
     return Text(f"{value} {fmt.plus_minus(s.half_width):>8}", style="dim" if row.serious else "")
+
+
+def _part(name: str) -> Callable[[Row, Unit], Text]:
+    """A span of the same samples beside the median, in its unit."""
+
+    def cell(row: Row, unit: Unit) -> Text:
+        found = parts.median_ns(row, name)
+        return Text(fmt.MISSING if found is None else fmt.significant(found / unit[0], 3))
+
+    return cell
 
 
 def _p90(row: Row, unit: Unit) -> Text:
@@ -167,6 +188,19 @@ def _names(row: Row, _: Unit) -> Text:
 
 def _symbols(row: Row, _: Unit) -> Text:
     return Text(" ".join(flag.symbol for flag in row.flags), style="yellow")
+
+
+def _print_layers(table: RunTable, console: Console) -> None:
+    """One line for every case whose runtime took a profile by layer."""
+    found = layers.profiles(table)
+    if found:
+        console.print()
+        console.print(Text("Where the time goes", style="bold"))
+    several = len({row.case.model.shape_label for row, _ in found}) > 1
+    for row, profile in found:
+        name = f"{row.label} {row.case.model.shape_label}" if several else row.label
+        text = Text.assemble((f"{name}: ", "bold"), layers.sentence(profile))
+        console.print(Padding(text, (0, 0, 0, 2), expand=False))
 
 
 def _print_failures(table: RunTable, console: Console) -> None:

@@ -49,6 +49,8 @@ def answers(table: RunTable) -> Grid:
 def key_facts(table: RunTable) -> list[tuple[str, str]]:
     """(value, label) pairs that say how much the page can be trusted at a glance."""
     facts = [(f"{len(table.rows)} of {table.planned}", "cases measured")]
+    if table.untimed:
+        facts.append((str(len(table.untimed)), "built, not timed"))
     widths = sorted(row.summary.half_width for row in table.rows)
     if widths:
         facts.append((fmt.plus_minus(widths[len(widths) // 2]), "typical 95 % interval"))
@@ -246,7 +248,7 @@ def _step_line(step: Step) -> Line:
 
 
 def _all_results(table: RunTable) -> list[CaseResult]:
-    return [*(row.result for row in table.rows), *table.failures, *table.pending]
+    return [*(row.result for row in table.rows), *table.untimed, *table.failures, *table.pending]
 
 
 def _extra_parts(table: RunTable) -> list[str]:

@@ -66,7 +66,7 @@ class Project:
 @pytest.fixture
 def project(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Project:
     (tmp_path / "bench.toml").write_text(SIMULATED)
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setenv("DEPLOYBENCH_LOCKS", str(tmp_path))
     monkeypatch.setenv("COLUMNS", "120")
 
     def call(argv: Sequence[str]) -> Answer:

@@ -17,7 +17,14 @@ WRONG = {
     "unknown timm model": (["--suite", "nets", "--model", "timm/resnet5o"], "did you mean timm/resnet50"),
     "unknown backend": (["--suite", "tiny", "--backend", "onnxruntme"], "did you mean onnxruntime"),
     "unknown precision": (["--suite", "tiny", "--precision", "fp23"], "unknown precision 'fp23'"),
-    "precision that the file cannot have": (["--suite", "nets", "--precision", "int8"], "int8"),
+    "precision that the file cannot have": (
+        ["--suite", "nets", "--backend", "torch", "--precision", "int8"],
+        "exported_program cannot be made in int8",
+    ),
+    "flavour": (
+        ["convert", "timm/resnet18", "--to", "onnx", "--precision", "int8", "--flavour", "npu", "-o", "o"],
+        "unknown flavour 'npu': onnx has cpu, trt",
+    ),
     "precision that the backend cannot run": (
         ["--suite", "nets", "--backend", "torch", "--precision", "bf16"],
         "does not run in bf16",

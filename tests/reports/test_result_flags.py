@@ -69,6 +69,28 @@ def test_a_disturbed_round_that_was_repeated_is_no_flag(names, quiet, sample):
     assert names([*quiet[:4], disturbed]) == ["disturbed"]
 
 
+@pytest.mark.parametrize(
+    ("parts", "expected"),
+    [
+        ({"enqueue": 0.4, "host": 1.4}, []),
+        ({"enqueue": 1.1, "host": 1.4}, ["enqueue_bound"]),
+        ({"h2d": 0.9, "d2h": 0.2}, []),
+        ({"h2d": 1.2, "d2h": 0.2}, ["transfer_bound"]),
+        ({"d2h": 1.2}, ["transfer_bound"]),
+        ({"enqueue": 2.0, "h2d": 0.1, "d2h": 1.5}, ["enqueue_bound", "transfer_bound"]),
+    ],
+)
+def test_what_was_timed_beside_the_samples(names, quiet, parts, expected):
+    """Each part as a share of the samples; the case has one flag where the medians say so."""
+    with_parts = [
+        dataclasses.replace(
+            r, parts={n: (share * r.samples_ns).astype(np.int64) for n, share in parts.items()}
+        )
+        for r in quiet
+    ]
+    assert names(with_parts) == expected
+
+
 def test_artifacts(names, quiet, sample):
     case = sample.block_case("block/ncb", 14, 384)
     broken = sample.make_artifact(case, 0.2, 1.0, passed=False)

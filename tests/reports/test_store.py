@@ -19,8 +19,12 @@ from runners.measurement import Failure, Phases, Protocol, Round
 def same(left: Round, right: Round) -> bool:
     """Equality of rounds: their arrays make `==` ambiguous."""
     fields = [f.name for f in dataclasses.fields(Round) if not f.name.endswith("samples_ns")]
-    plain = [name for name in fields if name != "warmup_ns"]
+    plain = [name for name in fields if name not in ("warmup_ns", "parts")]
     arrays = ("samples_ns", "warmup_ns")
+    if list(left.parts) != list(right.parts):
+        return False
+    if not all(np.array_equal(left.parts[name], right.parts[name]) for name in left.parts):
+        return False
     return all(_equal(getattr(left, n), getattr(right, n)) for n in plain) and all(
         np.array_equal(getattr(left, n), getattr(right, n)) for n in arrays
     )
@@ -274,6 +278,77 @@ def test_a_number_beyond_64_bits_is_a_clear_error(store, sample):
             suite="blocks", plan_digest="p", seed=2**70, command="", config={}, environment={},
             cases=[sample.block_case("block/ncb", 14, 384)],
         )  # fmt: skip
+
+
+PARTS = {"h2d": [3, 4, 5], "enqueue": [1, 1, 2]}
+
+
+def with_parts(sample, **changes):
+    samples = np.array([5_000_000, 6_000_000, 7_000_000])
+    parts = {name: np.array(values) for name, values in PARTS.items()}
+    return sample.make_round(2e6, samples_ns=samples, parts=parts, layers={"conv": 7}, **changes)
+
+
+def test_parts_come_back_in_order_with_every_value(store, begin, sample):
+    info = begin(store)
+    for index in range(2):
+        store.append(info.run_id, info.case_ids[0], with_parts(sample, index=index), artifact=None)
+    plain = sample.make_round(2e6, index=2)
+    store.append(info.run_id, info.case_ids[0], plain, artifact=None)
+    found = store.load_run(info.run_id).results[0].rounds
+    assert same(found[0], with_parts(sample))
+    assert list(found[1].parts) == ["h2d", "enqueue"]
+    assert found[1].layers == {"conv": 7}
+    assert same(found[2], plain)
+
+
+def test_a_part_without_one_value_per_sample_is_refused(store, begin, sample):
+    info = begin(store)
+    taken = dataclasses.replace(with_parts(sample), parts={"h2d": np.array([1, 2])})
+    with pytest.raises(StoreError, match=r"part 'h2d' of round 0 .* one value per sample"):
+        store.append(info.run_id, info.case_ids[0], taken, artifact=None)
+    assert store.load_run(info.run_id).results[0].attempts == 0
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        ("UPDATE parts SET samples = zeroblob(length(samples)) WHERE name = 'h2d'", "checksum"),
+        ("UPDATE parts SET name = 'd2h' WHERE name = 'h2d'", "checksum"),
+        ("DELETE FROM parts WHERE name = 'h2d'", "not those stored"),
+    ],
+)
+def test_damaged_and_lost_parts_are_found(store, begin, sample, damage, words):
+    info = begin(store)
+    store.append(info.run_id, info.case_ids[0], with_parts(sample), artifact=None)
+    with closing(sqlite3.connect(store.path)) as raw, raw:
+        assert raw.execute(damage).rowcount > 0
+    with pytest.raises(StoreError, match=rf"{words}.*restore"):
+        store.load_run(info.run_id)
+
+
+def test_a_store_of_the_first_version_is_migrated_and_keeps_everything(tmp_path, sample):
+    """golden/store-v1.sql is a dump of a file that the first version wrote."""
+    path = tmp_path / "bench.db"
+    dump = Path(__file__).with_name("golden") / "store-v1.sql"
+    with closing(sqlite3.connect(path)) as raw:
+        raw.executescript(dump.read_text())
+        raw.execute(f"PRAGMA application_id = {0x44424E43}")
+        raw.execute("PRAGMA user_version = 1")
+    with pytest.raises(StoreError, match="version 1, this program reads 2"):
+        Store(path, read_only=True)
+    with Store(path) as store:
+        run = store.load_run(1)
+        assert len(run.results) == 2
+        for index, taken in enumerate(run.results[0].rounds):
+            assert same(taken, sample.make_round(2e6, index=index, count=6))
+        assert run.results[1].failure == Failure("crashed", "signal 11", signal=11, round_index=0)
+        store.reopen_run(1)
+        store.append(1, run.results[0].case.id, with_parts(sample, index=2), artifact=None)
+        assert list(store.load_run(1).results[0].rounds[2].parts) == ["h2d", "enqueue"]
+    assert (tmp_path / "bench.db.v1.bak").exists()
+    with Store(path, read_only=True) as store:
+        assert store.load_run(1).info.case_ids == run.info.case_ids
 
 
 DAMAGE = [

@@ -1,0 +1,135 @@
+"""A suite's matrix, narrowed or replaced by the command line, as cases: nothing is checked but names."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from commands import UsageError
+from commands.config import Config, Matrix, Suite, parse_shape
+from commands.targets import builds_for_target, targets
+from models.spec import Case, ModelSpec, Option, Options, sorted_options
+from models.tables import UnknownNameError, suggest
+from runners import BackendInfo, backend_info
+
+if TYPE_CHECKING:
+    from commands.plan import Overrides
+
+
+def expanded(config: Config, suite: Suite, overrides: Overrides) -> Iterator[Case]:
+    """Every cell of every matrix of the suite. Raises UsageError for an unknown backend or option."""
+    listed = {name for matrix in suite.matrix for name in matrix.models}
+    for matrix in suite.matrix:
+        names = _models(matrix, listed, overrides.models)
+        specs = list(_specs(matrix, names, overrides.resolutions))
+        backends = overrides.backends or matrix.backends or suite.backends
+        for spec, fused, batch_size, precision, backend in itertools.product(
+            specs,
+            matrix.fused,
+            overrides.batch_sizes or matrix.batch_sizes,
+            overrides.precisions or matrix.precisions,
+            backends,
+        ):
+            cell = Case(spec, backend, batch_size=batch_size, precision=precision, fused=fused)
+            yield from _placed(cell, config, suite, matrix, overrides)
+
+
+def _placed(cell: Case, config: Config, suite: Suite, matrix: Matrix, overrides: Overrides) -> Iterator[Case]:
+    """The cell on every device, with every number of threads, for every target, with its options.
+
+    A device that nobody names is the backend's usual one.
+    """
+    info = _info(cell.backend)
+    build = _build_options(info, {**matrix.build, **overrides.build})
+    runtime = _runtime_options(info, {**matrix.runtime, **overrides.runtime})
+    devices = overrides.devices or suite.devices or info.devices[:1]
+    for device, threads in itertools.product(devices, overrides.threads or suite.threads):
+        for target in targets(info, device, asked=overrides.targets, configured=config.trt.targets):
+            yield Case(
+                cell.model,
+                cell.backend,
+                batch_size=cell.batch_size,
+                precision=cell.precision,
+                fused=cell.fused,
+                device=device,
+                threads=threads,
+                target=target,
+                build=build,
+                runtime=runtime,
+            )
+
+
+def check_targets(backends: Sequence[str], asked: Sequence[str]) -> None:
+    """Raises UsageError where a target is asked for and a backend builds for none."""
+    for name in backends if asked else ():
+        if not builds_for_target(_info(name)):
+            raise UsageError(
+                f"--target {','.join(asked)}: backend '{name}' builds for no target in particular:"
+                " leave out --target, or run that backend on its own"
+            )
+
+
+def _info(backend: str) -> BackendInfo:
+    try:
+        return backend_info(backend)
+    except UnknownNameError as error:
+        raise UsageError(str(error)) from None
+
+
+def _build_options(info: BackendInfo, given: Mapping[str, Option]) -> Options:
+    """What the converter of the backend's files does not take is told by `converters.check`."""
+    if given and not info.real:
+        raise UsageError(
+            f"backend '{info.name}' builds no file, so it has no build option '{next(iter(given))}'"
+        )
+    return sorted_options(given)
+
+
+def _runtime_options(info: BackendInfo, given: Mapping[str, Option]) -> Options:
+    """Those that differ from the backend's defaults: a case that states a default is the case without it."""
+    chosen = {name: _as_default(info, name, value) for name, value in given.items()}
+    return sorted_options({name: value for name, value in chosen.items() if value != info.options[name]})
+
+
+def _as_default(info: BackendInfo, name: str, value: Option) -> Option:
+    """The value in the type of the option's default."""
+    if name not in info.options:
+        known = suggest(name, info.options) if info.options else "it has none"
+        raise UsageError(f"backend '{info.name}' has no runtime option '{name}': {known}")
+    kind = type(info.options[name])
+    if kind is float and type(value) is int:
+        return float(value)
+    if kind is str:
+        return str(value).lower() if isinstance(value, bool) else str(value)
+    if type(value) is not kind:
+        words = {bool: "true or false", int: "a whole number", float: "a number"}[kind]
+        raise UsageError(f"backend '{info.name}': runtime option {name}={value} takes {words}")
+    return value
+
+
+def _models(matrix: Matrix, listed: set[str], asked: Sequence[str]) -> list[str]:
+    """The matrix's models that are asked for, and those that the suite does not list but the matrix fits."""
+    if not asked:
+        return matrix.models
+    blocks = bool(matrix.shapes)
+    added = [name for name in asked if name not in listed and name.startswith("block/") == blocks]
+    return [name for name in matrix.models if name in asked] + (added if True in matrix.fused else [])
+
+
+def _specs(matrix: Matrix, names: Sequence[str], resolutions: Sequence[str]) -> Iterator[ModelSpec]:
+    shapes = [shape for shape in matrix.shapes if _matches(shape, resolutions)]
+    shapes += [value for value in resolutions if matrix.shapes and "x" in value and value not in shapes]
+    sides = [int(value) for value in resolutions if "x" not in value] if resolutions else matrix.resolutions
+    for shape, name in itertools.product(shapes, names):
+        if name.startswith("block/"):
+            side, channels = parse_shape(shape)
+            options = {**matrix.options, "in_channels": channels}
+            yield ModelSpec(name, side, sorted_options(options))
+    for side_of_image, name in itertools.product(sides, names):
+        if not name.startswith("block/"):
+            yield ModelSpec(name, side_of_image, sorted_options(matrix.options))
+
+
+def _matches(shape: str, resolutions: Sequence[str]) -> bool:
+    return not resolutions or shape in resolutions or shape.partition("x")[0] in resolutions

@@ -1,0 +1,57 @@
+"""Cases whose file is built here and whose device is elsewhere: why, and how they are timed there."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Iterable
+
+from commands.targets import built_elsewhere
+from models.spec import Case
+from reports.records import CaseResult
+from runners import availability, parse_device
+from runners.measurement import Failure
+
+# What narrows a suite, in the order in which it is written; `bundle` takes the same.
+NARROWING = (
+    *("suite", "model", "resolution", "backend", "device", "batch_size", "precision", "threads"),
+    *("target", "build", "runtime", "rounds", "max_seconds", "seed", "config"),
+)
+
+
+def not_here(case: Case, advice: str = "") -> Failure | None:
+    """The record of a case that is built and cannot be timed here; None where it can."""
+    reason, _, fix = (availability(case.backend, case.device) or "").partition("; ")
+    reason = reason or built_elsewhere(case.target, case.device)
+    if not reason:
+        return None
+    return Failure("unavailable", reason, advice or fix, built=True)
+
+
+def unchanged(result: CaseResult) -> bool:
+    """Was it stored as built, and is the device still missing for the same reason?"""
+    missing = not_here(result.case) if result.untimed else None
+    return bool(missing and result.failure and missing.message == result.failure.message)
+
+
+def carry(args: argparse.Namespace, case: Case) -> str:
+    """How to time a case of this command line where its GPU is; empty for what needs no GPU."""
+    if parse_device(case.device)[0] != "cuda":
+        return ""
+    name = args.suite
+    return (
+        f"Carry it to a machine with that GPU: `python bench.py bundle {' '.join(_narrowing(args))}"
+        f" -o {name}.tar`; there `python bench.py run-bundle {name}.tar -o {name}.json`;"
+        f" here again `python bench.py import {name}.json`."
+    )
+
+
+def _narrowing(args: argparse.Namespace) -> Iterable[str]:
+    from commands.options import CONFIG
+
+    for name in NARROWING:
+        value = getattr(args, name, None)
+        if not value or value == CONFIG:
+            continue
+        for text in value if isinstance(value, list) else [value]:
+            yield f"--{name.replace('_', '-')} {shlex.quote(str(text))}"

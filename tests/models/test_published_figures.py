@@ -1,0 +1,152 @@
+"""The table of others' figures: complete where it matters, typed, and strict about every row."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from models.published import COLUMNS, PAPER_NAMES, TABLE, PublishedError, read, rows_of, table
+from models.timm_names import timm_names
+
+ROOT = Path(__file__).parents[2]
+README = "bytedance/Next-ViT README: "
+T4 = "NVIDIA T4, TensorRT 8.0.3 (repo pins 8.0.3.4), fp16, batch 8"
+
+
+def test_the_four_tables_of_the_next_vit_readme_are_complete():
+    rows = [row for row in table() if row.source.startswith(README)]
+    tables = Counter(row.source.removeprefix(README) for row in rows if row.tensorrt)
+    assert tables == {
+        "Image Classification table": 12,
+        "Mask R-CNN table": 6,
+        "Semantic FPN 80k table": 6,
+        "UperNet 160k table": 6,
+    }
+    complete = [row for row in rows if row.tensorrt]
+    assert all(row.tensorrt.setup == T4 and row.coreml and row.params_m and row.gmacs for row in complete)
+    assert {row.model for row in complete} == {"Next-ViT-S", "Next-ViT-B", "Next-ViT-L"}
+
+
+@pytest.mark.parametrize(
+    ("model", "resolution", "tensorrt_ms", "coreml_ms", "top1"),
+    [
+        ("nextvit_small", 224, 7.7, 3.5, 82.5),
+        ("nextvit_base", 224, 10.5, 4.5, 83.2),
+        ("nextvit_large", 224, 13.0, 5.5, 83.6),
+        ("nextvit_small", 384, 21.6, 8.9, 83.6),
+        ("nextvit_base", 384, 29.6, 12.4, 84.3),
+        ("nextvit_large", 384, 36.0, 15.2, 84.7),
+    ],
+)
+def test_the_classification_table_is_as_published(model, resolution, tensorrt_ms, coreml_ms, top1):
+    (row,) = (
+        row
+        for row in rows_of(model)
+        if row.source == f"{README}Image Classification table"
+        and (row.resolution, row.setting) == (resolution, "ImageNet-1K")
+    )
+    assert (row.tensorrt.ms, row.coreml.ms, row.acc_top1) == (tensorrt_ms, coreml_ms, top1)
+
+
+def test_every_row_has_a_source_and_a_setting_and_every_latency_its_setup():
+    assert len(table()) == 801
+    assert all(row.source and row.setting for row in table())
+    latencies = [one for row in table() for one in (row.tensorrt, row.coreml) if one]
+    assert len(latencies) > 250
+    assert all(one.ms > 0 and one.setup for one in latencies)
+    assert all("error +-" in row.notes for row in table() if row.digitised)
+
+
+def test_every_alias_leads_somewhere():
+    models = {row.model for row in table()}
+    missing = {alias for aliases in PAPER_NAMES.values() for alias in aliases} - models
+    assert not missing
+    ours = {"nextvit_small", "nextvit_base", "nextvit_large"}
+    assert set(PAPER_NAMES) - ours <= set(timm_names())
+
+
+def test_the_variants_suite_has_its_published_latencies():
+    """Those networks of the suite that the paper's figure or tables give a T4 latency for."""
+    found = {
+        name
+        for name in PAPER_NAMES
+        if any(
+            row.tensorrt and row.task == "cls" and row.resolution == 224 for row in rows_of(f"timm/{name}")
+        )
+    }
+    assert {"nextvit_small", "resnet101", "convnext_tiny", "twins_svt_small", "pvt_v2_b2"} <= found
+    assert "resnet50" not in found  # the paper's figure has no such point for classification
+
+
+def test_a_tag_means_those_weights_alone():
+    tagged = {row.model for row in rows_of("timm/resnet50.a1_in1k")}
+    assert tagged == {"resnet50.a1_in1k", "resnet50", "ResNet-50"}
+    assert {"resnet50.a1_in1k", "resnet50.tv_in1k", "ResNet-50"} <= {
+        row.model for row in rows_of("timm/resnet50")
+    }
+    assert "resnet50.a1_in1k" not in {row.model for row in rows_of("timm/resnet5")}
+    assert rows_of("block/ncb") == ()
+
+
+def line(**changes: str) -> str:
+    plain = {"model": "M", "family": "F", "task": "cls", "setting": "ImageNet-1K", "source": "a table"}
+    return ",".join({**dict.fromkeys(COLUMNS, ""), **plain, **changes}[column] for column in COLUMNS)
+
+
+WRONG = {
+    "task": ({"task": "clss"}, "line 3: task = 'clss': none of cls, det, seg"),
+    "no source": ({"source": ""}, "line 3: source = '': must not be empty"),
+    "no setting": ({"setting": " "}, "line 3: setting = ' ': must not be empty"),
+    "text for a number": ({"params_m": "5.8M"}, "line 3: params_m = '5.8M': '5.8M' is not a number above 0"),
+    "negative": ({"tensorrt_ms": "-7.7", "tensorrt_setup": "T4"}, "tensorrt_ms = '-7.7'"),
+    "not a number": ({"gmacs": "nan"}, "gmacs = 'nan'"),
+    "infinite": ({"gmacs": "inf"}, "gmacs = 'inf'"),
+    "accuracy above 100": ({"acc_top1": "825"}, "acc_top1 = '825': '825' is not a number above 0 up to 100"),
+    "latency without setup": ({"tensorrt_ms": "7.7"}, "stand together"),
+    "setup without latency": ({"coreml_setup": "iPhone"}, "stand together"),
+    "metric without value": ({"metric_name": "a;b", "metric_value": "1"}, "1 values for 2 names"),
+}
+
+
+@pytest.mark.parametrize(("changes", "message"), WRONG.values(), ids=list(WRONG))
+def test_a_bad_row_is_named_with_its_line_and_value(tmp_path, changes, message):
+    path = tmp_path / "published.csv"
+    path.write_text("\n".join([",".join(COLUMNS), line(), line(**changes)]) + "\n")
+    with pytest.raises(PublishedError) as raised:
+        read(path)
+    assert message in str(raised.value)
+    assert str(path) in str(raised.value)
+
+
+def test_a_row_of_another_width_and_other_columns_are_refused(tmp_path):
+    path = tmp_path / "published.csv"
+    path.write_text(f"{','.join(COLUMNS)}\nM,F\n")
+    with pytest.raises(PublishedError, match="line 2: 2 values for 16 columns"):
+        read(path)
+    path.write_text("model,ms\n")
+    with pytest.raises(PublishedError, match="line 1: columns are model,ms"):
+        read(path)
+    path.write_text("")
+    with pytest.raises(PublishedError, match="line 1"):
+        read(path)
+
+
+def test_reading_the_table_loads_nothing_heavy():
+    code = (
+        "import sys, models.published as p; p.table();"
+        "print([n for n in ('torch', 'pandas', 'numpy') if n in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_wheel_takes_the_table_along():
+    import tomllib
+
+    data = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    assert TABLE.suffix == ".csv"
+    assert "*.csv" in data["models"]
