@@ -3,7 +3,8 @@
 Importing this package loads no toolchain; the functions do when called.
 
 A new target is one file named `TARGET_from_SOURCE.py` with `convert(request, folder, *, on_step)`, one line
-in CONVERTERS and one in PRECISIONS.
+in CONVERTERS and one in PRECISIONS. What is built from another artifact is given that one as `source`:
+`converters.stages` says which.
 """
 
 from __future__ import annotations
@@ -46,12 +47,26 @@ __all__ = [
 CONVERTERS = {
     "onnx": "converters.onnx_from_torch:convert",
     "exported_program": "converters.exported_program_from_torch:convert",
+    "engine": "converters.engine_from_onnx:convert",
 }
 
 # What each kind of file can be made in. A converter of another package checks its own.
 PRECISIONS = {
-    "onnx": ("fp32",),
+    "onnx": ("fp32", "fp16", "bf16", "int8"),
     "exported_program": ("fp32", "bf16"),
+    "engine": ("fp32", "fp16", "bf16", "int8"),
+}
+
+# Which build options a kind of file has; those of an engine are checked where its package is known.
+BUILD_OPTIONS: dict[str, tuple[str, ...]] = {
+    "onnx": ("dynamic_batch",),
+    "exported_program": (),
+}
+
+# The runtimes that an int8 graph can be written for. In other precisions there is one graph for all.
+FLAVOURS = {
+    "onnx": ("cpu", "trt"),
+    "engine": ("trt",),
 }
 
 
@@ -60,6 +75,7 @@ def check(request: ConversionRequest) -> None:
 
     Raises ConversionError `bad_input` naming the value and what is possible.
     """
+    from converters.stages import source_request
     from models.info import check as check_model
 
     # The table first: looking for entry points costs milliseconds, and a suite has many requests.
@@ -70,6 +86,8 @@ def check(request: ConversionRequest) -> None:
         raise _refused(
             f"{request.kind} cannot be made in {request.precision}: it can be made in {', '.join(possible)}"
         )
+    _check_flavour(request)
+    _check_build(request)
     for name, value, least in (
         ("batch_size", request.batch_size, 1),
         ("input_count", request.input_count, 1),
@@ -80,6 +98,35 @@ def check(request: ConversionRequest) -> None:
         check_model(request.model)
     except ModelError as error:
         raise _refused(str(error)) from error
+    source = source_request(request)
+    if source is None and request.target and request.kind in CONVERTERS:
+        raise _refused(f"target {request.target}: {request.kind} is made for no GPU in particular")
+    if source is not None:
+        from converters.tensorrt_package import check as check_engine
+
+        check_engine(request)
+        check(source)
+
+
+def _check_flavour(request: ConversionRequest) -> None:
+    flavours = FLAVOURS.get(request.kind, ())
+    if request.precision != "int8" and request.flavour:
+        raise _refused(f"flavour '{request.flavour}' is for int8; {request.precision} has one graph for all")
+    if request.precision == "int8" and flavours and request.flavour not in flavours:
+        asked = f"unknown flavour '{request.flavour}'" if request.flavour else "int8 needs a flavour"
+        raise _refused(f"{asked}: {request.kind} has {', '.join(flavours)}")
+
+
+def _check_build(request: ConversionRequest) -> None:
+    known = BUILD_OPTIONS.get(request.kind)
+    if known is None:
+        return
+    for name, value in request.build:
+        if name not in known:
+            have = f"it has {', '.join(known)}" if known else "it has none"
+            raise _refused(f"{request.kind} has no build option '{name}': {have}")
+        if not isinstance(value, bool):
+            raise _refused(f"build option {name}={value}: true or false")
 
 
 def _refused(message: str) -> ConversionError:

@@ -12,10 +12,16 @@ from typing import Any
 
 from models.spec import Case, ModelSpec, Option, Options, sorted_options
 
+# Where only the largest difference is judged: no cosine is below it.
+NO_COSINE = -1.0
+
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """Name, element type (NumPy's name, `float32`) and static shape of an artifact's input or output."""
+    """Name, element type (NumPy's name, `float32`) and shape of an artifact's input or output.
+
+    A dimension that the file leaves open, the batch of `dynamic_batch`, is -1.
+    """
 
     name: str
     dtype: str
@@ -28,7 +34,8 @@ class Parity:
 
     `max_relative` is the largest absolute difference divided by the reference's largest magnitude;
     `cosine` the smallest cosine similarity over the inputs; `top1_agreement` the share of positions whose
-    largest channel is the same (classes for a network, channels at each pixel for a block).
+    largest channel is the same (classes for a network, channels at each pixel for a block). `least_cosine` is
+    the bar for `cosine` where there is one.
     """
 
     max_absolute: float
@@ -36,11 +43,14 @@ class Parity:
     cosine: float
     top1_agreement: float
     tolerance: float
+    least_cosine: float = NO_COSINE
 
     @property
     def passed(self) -> bool:
         """NaN fails: every comparison with NaN is false."""
-        return self.max_relative <= self.tolerance
+        return self.max_relative <= self.tolerance and (
+            self.least_cosine == NO_COSINE or self.cosine >= self.least_cosine
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +78,8 @@ class Artifact:
     multiply-accumulates of the unfused eager model at batch 1 in units of 1e9. `folded` counts what
     reparameterization removed (`{"conv_bn": 12}`); `op_counts` the graph's operators. `target`, `build` and
     `flavour` are the request's. `source_key` is the artifact that this one was built from, where it was made
-    in two stages; `facts` what the toolchain tells about the file (an engine's weight and activation bytes).
+    in two stages; `facts` what the toolchain tells about the file (an engine's weight and activation bytes);
+    `modules` what the network's parts are called, by module path (`{"stages.0.0": "NCB"}`).
     """
 
     kind: str  # "onnx", "exported_program", "engine"
@@ -98,6 +109,7 @@ class Artifact:
     flavour: str = ""
     source_key: str = ""
     facts: Mapping[str, Option] = field(default_factory=dict)
+    modules: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def parity(self) -> Parity | None:
@@ -187,8 +199,8 @@ class ConversionRequest:
 class ConversionFailure:
     """Why a conversion gave no file: the step, and where known the operator, module and source line.
 
-    `kind` is `bad_input`, `unsupported`, `export_failed`, `parity_failed`, `crashed`, `out_of_memory` or
-    `deadline`; `advice` is one sentence on what would help.
+    `kind` is `bad_input`, `unsupported`, `export_failed`, `parity_failed`, `precision_mismatch`, `crashed`,
+    `out_of_memory` or `deadline`; `advice` is one sentence on what would help.
     """
 
     kind: str

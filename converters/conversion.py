@@ -8,6 +8,7 @@ import converters
 from converters.artifact import Artifact, ConversionError, ConversionFailure, ConversionRequest
 from converters.cache import ArtifactCache
 from converters.keys import cache_key
+from converters.stages import source_request
 from models.errors import ModelError
 from models.tables import lookup
 
@@ -15,7 +16,7 @@ OnStep = Callable[[str], None]
 
 
 def convert(request: ConversionRequest, cache: ArtifactCache, on_step: OnStep | None = None) -> Artifact:
-    """The artifact of a request, from the cache or made now.
+    """The artifact of a request, from the cache or made now; what it is built from likewise.
 
     `on_step` is called with the name of each step as it begins. Raises ConversionError with the typed
     failure, and CacheError where the cache folder cannot be used.
@@ -26,9 +27,11 @@ def convert(request: ConversionRequest, cache: ArtifactCache, on_step: OnStep | 
 
 
 def _made(request: ConversionRequest, key: str, cache: ArtifactCache, on_step: OnStep) -> Artifact:
+    wanted = source_request(request)
+    given = {"source": convert(wanted, cache, on_step)} if wanted else {}
     try:
         converter = lookup(converters.CONVERTERS, "converters", request.kind)
-        return cache.store(key, lambda folder: converter(request, folder, on_step=on_step))
+        return cache.store(key, lambda folder: converter(request, folder, on_step=on_step, **given))
     except ModelError as error:
         advice = "Correct the model's name, options, resolution or checkpoint."
         raise ConversionError(ConversionFailure("bad_input", "eager", str(error), advice=advice)) from error

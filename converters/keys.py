@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from converters.artifact import ConversionRequest
+from converters.stages import source_request
 from models.spec import ModelSpec, digest
 
 # Raised when the layout of an artifact's folder or of artifact.json changes.
@@ -22,6 +23,7 @@ OPSET = 20
 TOOLCHAINS = {
     "onnx": ("torch", "onnx", "onnxscript", "onnxsim", "onnxruntime"),
     "exported_program": ("torch",),
+    "engine": ("tensorrt", "tensorrt_rtx"),
 }
 
 
@@ -36,13 +38,19 @@ def cache_key(request: ConversionRequest) -> str:
 def key_facts(request: ConversionRequest) -> dict[str, Any]:
     """The value that `cache_key` hashes."""
     asked = {name: value for name, value in request.to_dict().items() if name != "checkpoint"}
-    return {
+    facts = {
         "request": asked,
         "schema": SCHEMA,
         "opset": OPSET,
         "toolchain": toolchain(request.kind, request.model),
         "sources": sources_digest(),
     }
+    source = source_request(request)
+    if source is not None:
+        from converters.tensorrt_package import identity
+
+        facts |= {"source": cache_key(source), "builder": identity(request)}
+    return facts
 
 
 def toolchain(kind: str, model: ModelSpec) -> dict[str, str]:

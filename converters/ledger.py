@@ -12,6 +12,7 @@ import numpy as np
 from torch import nn
 
 from converters.artifact import (
+    NO_COSINE,
     Artifact,
     ConversionError,
     ConversionFailure,
@@ -24,7 +25,8 @@ from converters.divergence import first_divergence, module_outputs
 from converters.failures import failure_of
 from converters.files import sha256_of
 from converters.keys import cache_key, toolchain
-from converters.parity import ROUNDING_FACTOR, TOLERANCES, WIDEST, Array, compare
+from converters.modules import module_kinds
+from converters.parity import LEAST_COSINES, ROUNDING_FACTOR, TOLERANCES, WIDEST, Array, compare
 from converters.quiet import captured
 from converters.reparameterization import FusionReport, reparameterize_with_report
 from converters.source import Source, run_eager
@@ -46,9 +48,9 @@ class Ledger:
         self._started = 0
         self._rounding: float | None = None
 
-    def fork(self) -> Ledger:
-        """A ledger that goes on from here on its own."""
-        return Ledger(self.source, self._on_step, self.steps)
+    def fork(self, source: Source | None = None) -> Ledger:
+        """A ledger that goes on from here on its own, compared with `source` where one is given."""
+        return Ledger(source or self.source, self._on_step, self.steps)
 
     def begin(self, name: str) -> None:
         self._on_step(name)
@@ -83,7 +85,12 @@ class Ledger:
         except Exception as error:  # a runtime refuses or fails on what the step made, in its own types
             raise ConversionError(failure_of(error, name, steps=steps)) from error
         try:
-            parity = compare(self.source.reference, outputs, TOLERANCES[precision])
+            parity = compare(
+                self.source.reference,
+                outputs,
+                TOLERANCES[precision],
+                least_cosine=LEAST_COSINES.get(precision, NO_COSINE),
+            )
         except ValueError as error:
             failure = ConversionFailure("parity_failed", name, str(error), steps=steps)
             raise ConversionError(failure) from error
@@ -107,6 +114,8 @@ def _first_module(diverged: Callable[[], str]) -> tuple[str, str]:
 
 def _parity_failure(name: str, parity: Parity, module: str, steps: tuple[Step, ...]) -> ConversionFailure:
     where = f", first in {module}" if module else ""
+    if parity.max_relative <= parity.tolerance:
+        where += f"; their cosine is {parity.cosine:.3f} (at least {parity.least_cosine:g})"
     return ConversionFailure(
         "parity_failed",
         name,
@@ -176,6 +185,9 @@ def assemble(
         batch_size=request.batch_size,
         precision=request.precision,
         fused=request.fused,
+        target=request.target,
+        build=request.build,
+        flavour=request.flavour,
         inputs=tuple(inputs),
         outputs=tuple(outputs),
         tensors=tensors,
@@ -189,6 +201,7 @@ def assemble(
         op_counts=dict(op_counts),
         toolchain=toolchain(request.kind, request.model),
         conversion_ns=time.perf_counter_ns() - started_ns,
+        modules=module_kinds(source.net),
     )
 
 

@@ -21,7 +21,7 @@ from converters.failures import failure_of, module_at
 from converters.keys import OPSET
 from converters.quiet import captured
 
-INPUT, OUTPUT = "input", "output"
+INPUT, OUTPUT, BATCH = "input", "output", "batch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,23 +33,30 @@ class Exported:
     scopes: Mapping[str, str] = field(default_factory=dict)
 
 
-def export_torchscript(net: nn.Module, example: Tensor) -> Exported:
-    """The exporter that traces (`dynamo=False`).
+def export_torchscript(net: nn.Module, example: Tensor, *, dynamic_batch: bool = False) -> Exported:
+    """The exporter that traces (`dynamo=False`); `dynamic_batch` makes axis 0 of input and output symbolic.
 
     Raises ConversionError naming the operator, module and source line where the exporter tells them.
     """
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
-        _quietly(lambda: torch.onnx.export(net, (example,), file, dynamo=False, **_COMMON), net)
+        axes: dict[str, Any] = (
+            {"dynamic_axes": {name: {0: BATCH} for name in (INPUT, OUTPUT)}} if dynamic_batch else {}
+        )
+        _quietly(lambda: torch.onnx.export(net, (example,), file, dynamo=False, **_COMMON, **axes), net)
         proto = onnx.load(file)
     return Exported(proto, f"torch.onnx TorchScript {torch.__version__}", _scopes_of_names(proto, net))
 
 
-def export_dynamo(net: nn.Module, example: Tensor) -> Exported:
-    """The exporter built on `torch.export` (`dynamo=True`); errors as `export_torchscript`."""
+def export_dynamo(net: nn.Module, example: Tensor, *, dynamic_batch: bool = False) -> Exported:
+    """The exporter built on `torch.export` (`dynamo=True`); arguments and errors as `export_torchscript`."""
+    axes: dict[str, Any] = {}
+    if dynamic_batch:
+        axes["dynamic_shapes"] = ({0: torch.export.Dim(BATCH)},)
+        example = torch.cat([example, example])  # torch.export takes an axis of length 1 for a constant
     program: Any = _quietly(
         lambda: torch.onnx.export(
-            net, (example,), dynamo=True, external_data=False, verbose=False, **_COMMON
+            net, (example,), dynamo=True, external_data=False, verbose=False, **_COMMON, **axes
         ),
         net,
     )
@@ -59,7 +66,7 @@ def export_dynamo(net: nn.Module, example: Tensor) -> Exported:
 
 _COMMON: dict[str, Any] = {"opset_version": OPSET, "input_names": [INPUT], "output_names": [OUTPUT]}
 
-EXPORTERS: Mapping[str, Callable[[nn.Module, Tensor], Exported]] = {
+EXPORTERS: Mapping[str, Callable[..., Exported]] = {
     "torchscript": export_torchscript,
     "dynamo": export_dynamo,
 }

@@ -1,4 +1,7 @@
-"""ONNX: eager network -> reparameterized -> exported -> simplified and checked, parity after each step."""
+"""ONNX: eager network -> reparameterized -> exported -> simplified and checked -> in the precision asked for.
+
+Parity with the eager fp32 network is checked after each step.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,9 @@ from converters.artifact import Artifact, ConversionError, ConversionFailure, Co
 from converters.divergence import first_divergence, module_outputs
 from converters.keys import OPSET, cache_key
 from converters.ledger import Ledger, OnStep, assemble, fuse, ignore_step
+from converters.onnx_batch import check_other_batch
 from converters.onnx_exporters import EXPORTERS, Exported
+from converters.onnx_precision import run_typed, typed
 from converters.parity import TOLERANCES
 from converters.source import build_source
 from models.spec import canonical_json
@@ -29,7 +34,6 @@ MAX_BYTES = 2**31 - 2**24
 class _Made:
     ledger: Ledger
     proto: onnx.ModelProto
-    data: bytes
 
 
 def convert(request: ConversionRequest, folder: Path, *, on_step: OnStep = ignore_step) -> Artifact:
@@ -40,7 +44,11 @@ def convert(request: ConversionRequest, folder: Path, *, on_step: OnStep = ignor
     fold plain conv-BatchNorm pairs also with `fused=False`: that is what a user gets who skips
     reparameterization, and `op_counts` tells which BatchNorms are left.
 
-    Raises ConversionError (`bad_input`, `unsupported`, `export_failed`, `parity_failed`) and ModelError.
+    The build option `dynamic_batch` leaves the batch size open, written as -1 in `Artifact.inputs`; parity is
+    then checked at another batch size too. Input and output are fp32 in every precision.
+
+    Raises ConversionError (`bad_input`, `unsupported`, `export_failed`, `parity_failed` and
+    `precision_mismatch`) and ModelError.
     """
     started = time.perf_counter_ns()
     on_step("eager")
@@ -51,21 +59,31 @@ def convert(request: ConversionRequest, folder: Path, *, on_step: OnStep = ignor
     if request.fused:
         net, report = fuse(ledger)
         folded = dict(report.folded)
-    made = _export(net, ledger, _facts(request))
+    made = _export(net, ledger, request)
+    ledger = made.ledger
+    final = typed(made.proto, request, ledger)
+    if _is_dynamic(request) and request.precision != "fp32":
+        check_other_batch(request, ledger, lambda inputs: run_typed(final.proto, request.precision, inputs))
+    onnx_graph.describe(final.proto, {**_facts(request), "computes": final.computes})
     path = folder / "model.onnx"
-    path.write_bytes(made.data)
-    counts = onnx_graph.op_counts(made.proto)
-    return assemble(
+    path.write_bytes(onnx_graph.serialize(final.proto))
+    counts = onnx_graph.op_counts(final.proto)
+    artifact = assemble(
         request,
-        made.ledger,
+        ledger,
         path,
-        inputs=onnx_graph.tensor_infos(made.proto.graph.input),
-        outputs=onnx_graph.tensor_infos(made.proto.graph.output),
+        inputs=onnx_graph.tensor_infos(final.proto.graph.input),
+        outputs=onnx_graph.tensor_infos(final.proto.graph.output),
         op_counts=counts,
         batchnorms_left=counts.get("BatchNormalization", 0),
         folded=folded,
         started_ns=started,
     )
+    return replace(artifact, facts={**artifact.facts, **final.facts})
+
+
+def _is_dynamic(request: ConversionRequest) -> bool:
+    return bool(dict(request.build).get("dynamic_batch", False))
 
 
 def _check_size(net: nn.Module, request: ConversionRequest) -> None:
@@ -91,11 +109,11 @@ def _facts(request: ConversionRequest) -> dict[str, str]:
     }
 
 
-def _export(net: nn.Module, ledger: Ledger, facts: Mapping[str, str]) -> _Made:
+def _export(net: nn.Module, ledger: Ledger, request: ConversionRequest) -> _Made:
     failures: dict[str, ConversionFailure] = {}
     for name in EXPORTERS:
         try:
-            return _export_with(name, net, ledger.fork(), facts=facts, note=_note(name, failures))
+            return _export_with(name, net, ledger.fork(), request=request, note=_note(name, failures))
         except ConversionError as error:
             failures[name] = error.failure
     raise ConversionError(_all_failed(failures))
@@ -107,10 +125,12 @@ def _note(name: str, failures: Mapping[str, ConversionFailure]) -> str:
     return tried or f"first choice; {others} not needed"
 
 
-def _export_with(name: str, net: nn.Module, ledger: Ledger, *, facts: Mapping[str, str], note: str) -> _Made:
-    source = ledger.source
+def _export_with(
+    name: str, net: nn.Module, ledger: Ledger, *, request: ConversionRequest, note: str
+) -> _Made:
+    source, dynamic = ledger.source, _is_dynamic(request)
     ledger.begin("exported")
-    exported = EXPORTERS[name](net, source.example)
+    exported = EXPORTERS[name](net, source.example, **({"dynamic_batch": True} if dynamic else {}))
     data = onnx_graph.serialize(exported.proto)
     ledger.end(
         "exported",
@@ -121,7 +141,7 @@ def _export_with(name: str, net: nn.Module, ledger: Ledger, *, facts: Mapping[st
     )
     ledger.begin("simplified")
     proto = onnx_graph.simplify(exported.proto)
-    onnx_graph.describe(proto, facts)
+    onnx_graph.describe(proto, {})
     onnx_graph.check(proto)
     data = onnx_graph.serialize(proto)
     ledger.end(
@@ -131,7 +151,10 @@ def _export_with(name: str, net: nn.Module, ledger: Ledger, *, facts: Mapping[st
         note=f"{len(exported.proto.graph.node)} to {len(proto.graph.node)} nodes",
         diverged=lambda: _first_difference(net, proto, exported, ledger),
     )
-    return _Made(ledger, proto, data)
+    if dynamic:
+        onnx_graph.check_open_batch(proto, request.model.name)
+        check_other_batch(request, ledger, lambda inputs: onnx_graph.run(data, inputs))
+    return _Made(ledger, proto)
 
 
 def _first_difference(net: nn.Module, proto: onnx.ModelProto, exported: Exported, ledger: Ledger) -> str:

@@ -50,12 +50,12 @@ def _supported_options() -> dict[str, Any]:
     return {name: value for name, value in wanted.items() if name in known}
 
 
-def check(proto: onnx.ModelProto) -> None:
-    """Raises ConversionError where the graph breaks the ONNX standard, shapes included."""
+def check(proto: onnx.ModelProto, *, step: str = "simplified") -> None:
+    """Raises ConversionError at `step` where the graph breaks the ONNX standard, shapes included."""
     try:
         onnx.checker.check_model(proto, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise _failure("simplified", f"onnx.checker: {error}") from error
+        raise _failure(step, f"onnx.checker: {error}") from error
 
 
 def describe(proto: onnx.ModelProto, facts: Mapping[str, str]) -> None:
@@ -81,7 +81,7 @@ def run(model: bytes, inputs: Sequence[Array]) -> tuple[Array, ...]:
     Graph optimizations are off: parity is about what the file says, not about what this runtime makes of it.
     The measuring process checks the optimized session's outputs again.
     """
-    session = _session(model)
+    session = open_session(model)
     name = session.get_inputs()[0].name
     return tuple(session.run(None, {name: value})[0] for value in inputs)
 
@@ -98,7 +98,7 @@ def module_outputs(proto: onnx.ModelProto, scopes: Mapping[str, str], example: A
     proto.graph.output.extend(
         onnx.ValueInfoProto(name=value) for value in dict.fromkeys(last.values()) if value not in known
     )
-    session = _session(proto.SerializeToString())
+    session = open_session(proto.SerializeToString())
     names = [output.name for output in session.get_outputs()]
     values = dict(zip(names, session.run(None, {session.get_inputs()[0].name: example}), strict=True))
     return {module: np.asarray(values[value]) for module, value in last.items()}
@@ -113,18 +113,34 @@ def op_counts(proto: onnx.ModelProto) -> dict[str, int]:
     return dict(sorted(collections.Counter(node.op_type for node in proto.graph.node).items()))
 
 
+def check_open_batch(proto: onnx.ModelProto, model: str) -> None:
+    """Raises ConversionError `unsupported` where the graph's input or output has a batch size after all."""
+    for value in (*proto.graph.input, *proto.graph.output):
+        if not value.type.tensor_type.shape.dim[0].dim_param:
+            raise fixed_batch(model, f"'{value.name}' has a batch size in the exported graph")
+
+
+def fixed_batch(model: str, why: str) -> ConversionError:
+    """The failure of a model that cannot leave its batch size open."""
+    message = f"{model} fixes its batch size, so it cannot be exported with dynamic_batch: {why}"
+    advice = "Leave dynamic_batch out and convert the model for each batch size."
+    return ConversionError(ConversionFailure("unsupported", "simplified", message[:500], advice=advice))
+
+
 def tensor_infos(values: Iterable[onnx.ValueInfoProto]) -> tuple[TensorInfo, ...]:
+    """Names, types and shapes; an open dimension is -1."""
     return tuple(
         TensorInfo(
             value.name,
             str(onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)),
-            tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim),
+            tuple(-1 if dim.dim_param else dim.dim_value for dim in value.type.tensor_type.shape.dim),
         )
         for value in values
     )
 
 
-def _session(model: bytes) -> Any:
+def open_session(model: bytes) -> Any:
+    """A session on one CPU thread, without graph optimizations."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL

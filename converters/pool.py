@@ -6,12 +6,10 @@ import contextlib
 import json
 import os
 import selectors
-import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -21,9 +19,10 @@ from typing import IO, Any
 import converters
 from converters.artifact import Artifact, ConversionError, ConversionFailure, ConversionRequest
 from converters.cache import ArtifactCache, CacheError
+from converters.endings import died, too_slow
 from converters.keys import cache_key
+from converters.stages import Agenda, Outcome, source_request
 
-Outcome = Artifact | ConversionFailure
 PROJECT = Path(__file__).resolve().parent.parent
 
 
@@ -52,21 +51,38 @@ def convert_all(
 ) -> Iterator[tuple[ConversionRequest, Outcome]]:
     """Every distinct request with its artifact or failure: cached ones first, the others as they finish.
 
-    `workers` 0 means one per core, never more than there is to convert. A request that takes longer than
-    `deadline_seconds` is killed. Closing the iterator, or an exception in its consumer (Ctrl-C), ends the
-    workers; on Linux so does the end of the thread that consumes it. Raises CacheError where the cache
-    folder cannot be used.
+    What several requests are built from is made once, before them; it is yielded where it was asked for
+    itself, and its failure is the failure of all that need it. `workers` 0 means one per core, never more
+    than there is to convert. A request that takes longer than `deadline_seconds` is killed. Closing the
+    iterator, or an exception in its consumer (Ctrl-C), ends the workers; on Linux so does the end of the
+    thread that consumes it. Raises CacheError where the cache folder cannot be used.
     """
     tell: OnEvent = on_event or (lambda event: None)
+    asked = list(dict.fromkeys(requests))
     missing: list[ConversionRequest] = []
-    for request, outcome in _looked_up(list(dict.fromkeys(requests)), cache_root, tell):
+    for request, outcome in _looked_up(asked, cache_root, tell):
         if outcome is None:
             missing.append(request)
         else:
             yield request, outcome
     if missing:
-        count = min(workers or cores(), len(missing))
-        yield from _Pool(missing, cache_root, count, deadline_seconds, tell).run()
+        agenda = Agenda(missing, _missing_sources(missing, cache_root, tell))
+        count = min(workers or cores(), agenda.count)
+        yield from _Pool(agenda, cache_root, count, deadline_seconds, tell).run()
+
+
+def _missing_sources(
+    missing: Sequence[ConversionRequest], root: Path, tell: OnEvent
+) -> list[ConversionRequest]:
+    """What has to be made although nobody asked for it, each once."""
+    wanted = dict.fromkeys(filter(None, map(source_request, missing)))
+    others = [source for source in wanted if source not in missing]
+
+    def tell_notices(event: ConversionEvent) -> None:
+        if event.kind == "notice":
+            tell(event)
+
+    return [source for source, outcome in _looked_up(others, root, tell_notices) if outcome is None]
 
 
 def _looked_up(
@@ -114,13 +130,13 @@ class _Worker:
 class _Pool:
     def __init__(
         self,
-        requests: Sequence[ConversionRequest],
+        agenda: Agenda,
         root: Path,
         count: int,
         deadline_seconds: float,
         tell: OnEvent,
     ) -> None:
-        self._waiting = deque(requests)
+        self._agenda = agenda
         self._root = root.absolute()
         self._count = count
         self._deadline_seconds = deadline_seconds
@@ -130,8 +146,7 @@ class _Pool:
 
     def run(self) -> Iterator[tuple[ConversionRequest, Outcome]]:
         try:
-            for _ in range(self._count):
-                self._start_worker()
+            self._start_workers()
             while self._workers:
                 for worker in self._ready():
                     yield from self._advance(worker)
@@ -141,10 +156,12 @@ class _Pool:
                 self._end(worker)
             self._selector.close()
 
+    def _start_workers(self) -> None:
+        """As many as may run and have something to do."""
+        while self._agenda and len(self._workers) < self._count:
+            self._start_worker()
+
     def _start_worker(self) -> None:
-        """A new worker with its first request; none where nothing waits."""
-        if not self._waiting:
-            return
         printed = tempfile.TemporaryFile()  # noqa: SIM115  closed by _end
         process = subprocess.Popen(
             [sys.executable, "-m", "converters.worker", str(self._root), str(os.getpid())],
@@ -161,7 +178,7 @@ class _Pool:
         self._assign(worker)
 
     def _assign(self, worker: _Worker) -> None:
-        worker.request = self._waiting.popleft() if self._waiting else None
+        worker.request = self._agenda.take()
         if worker.request is None:
             self._end(worker)
             return
@@ -184,7 +201,7 @@ class _Pool:
         if data is None:
             return
         if not data:
-            yield from self._lost(worker, _died(worker))
+            yield from self._lost(worker, died(worker.process.wait(), worker.step, worker.printed_tail()))
             return
         worker.buffer += data
         *lines, rest = worker.buffer.split(b"\n")
@@ -205,34 +222,35 @@ class _Pool:
         elif "cache_error" in message:
             raise CacheError(message["cache_error"])
         else:
-            outcome = _outcome(message)
-            self._tell(_finished(request, outcome))
+            settled = self._settle(request, _outcome(message))
             self._assign(worker)
-            yield request, outcome
+            self._start_workers()
+            yield from settled
+
+    def _settle(
+        self, request: ConversionRequest, outcome: Outcome
+    ) -> list[tuple[ConversionRequest, Outcome]]:
+        """Tell what an outcome settles, and give what of it was asked for."""
+        settled = self._agenda.settle(request, outcome)
+        for each, how, _ in settled:
+            self._tell(_finished(each, how))
+        return [(each, how) for each, how, asked in settled if asked]
 
     def _overdue(self) -> Iterator[tuple[ConversionRequest, Outcome]]:
         now = time.monotonic()
         for worker in [worker for worker in self._workers if worker.deadline <= now]:
-            yield from self._lost(worker, self._too_slow(worker))
-
-    def _too_slow(self, worker: _Worker) -> ConversionFailure:
-        return ConversionFailure(
-            "deadline",
-            worker.step,
-            f"still converting after {self._deadline_seconds:g} s",
-            advice="Allow more time, or convert this model alone.",
-        )
+            yield from self._lost(worker, too_slow(worker.step, self._deadline_seconds))
 
     def _lost(
         self, worker: _Worker, failure: ConversionFailure
     ) -> Iterator[tuple[ConversionRequest, Outcome]]:
-        """Give up a worker and its request; another worker takes over what waits."""
+        """Give up a worker and its request, with all that needs it; another worker takes over what waits."""
         request = worker.request
         assert request is not None
         self._end(worker)
-        self._tell(ConversionEvent(request, "failed", failure.message))
-        self._start_worker()
-        yield request, failure
+        settled = self._settle(request, failure)
+        self._start_workers()
+        yield from settled
 
     def _end(self, worker: _Worker) -> None:
         self._workers.remove(worker)
@@ -269,31 +287,3 @@ def _finished(request: ConversionRequest, outcome: Outcome) -> ConversionEvent:
     if isinstance(outcome, Artifact):
         return ConversionEvent(request, "done")
     return ConversionEvent(request, "failed", outcome.message)
-
-
-def _died(worker: _Worker) -> ConversionFailure:
-    """Signal 9 that this process did not send is, on Linux, nearly always the kernel short of memory."""
-    code = worker.process.wait()
-    printed = worker.printed_tail()
-    last = f": {printed.splitlines()[-1]}" if printed else ""
-    if code == -signal.SIGKILL:
-        return ConversionFailure(
-            "out_of_memory",
-            worker.step,
-            "the converting process was killed (signal 9), as the kernel does when memory runs out",
-            advice="Use fewer workers, a smaller batch size or resolution.",
-        )
-    how = f"signal {-code} ({_signal_name(-code)})" if code < 0 else f"exit status {code}"
-    return ConversionFailure(
-        "crashed",
-        worker.step,
-        f"the converting process ended with {how}{last}",
-        advice="Convert this model alone to see whether it crashes again; toolchain versions matter.",
-    )
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return "unknown"

@@ -119,6 +119,10 @@ class NCB(nn.Module):
         out: Tensor = x + self.mlp(self.norm(x))
         return out
 
+    def module_kinds(self) -> dict[str, str]:
+        """What the paper calls the parts, by module path."""
+        return {"patch_embed": "patch embedding", "mhca": "MHCA", "mlp": "MLP"}
+
     def fuse(self) -> nn.Module:
         return replaced(self, mlp=self.mlp.after(self.norm), norm=nn.Identity())
 
@@ -207,6 +211,16 @@ class NTB(nn.Module):
         out: Tensor = x + self.mlp(self.norm2(x))
         return out
 
+    def module_kinds(self) -> dict[str, str]:
+        """What the paper calls the parts, by module path."""
+        return {
+            "patch_embed": "patch embedding",
+            "e_mhsa": "E-MHSA",
+            "projection": "projection",
+            "mhca": "MHCA",
+            "mlp": "MLP",
+        }
+
     def fuse(self) -> nn.Module:
         return replaced(
             self,
@@ -243,6 +257,15 @@ class NextViT(nn.Module):
         x = self.norm(x)
         out: Tensor = self.head(x.mean(dim=(2, 3)))
         return out
+
+    def module_kinds(self) -> dict[str, str]:
+        """What the paper calls the parts, by module path."""
+        kinds = {"stem": "stem", "norm": "head", "head": "head"}
+        for index, stage in self.stages.named_children():
+            for place, block in stage.named_children():
+                path = f"stages.{index}.{place}"
+                kinds |= {path: type(block).__name__, f"{path}.patch_embed": "patch embedding"}
+        return kinds
 
     def fuse(self) -> nn.Module:
         """The last BatchNorm commutes with global average pooling, so the classifier takes it."""

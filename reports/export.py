@@ -210,7 +210,7 @@ _SINGLE = (
 # whole numbers that a case may lack: pandas would make them floats
 _COUNTS = (
     "artifact_size_bytes", "batchnorms_left", "mild_outliers", "severe_outliers", "samples", "rounds",
-    "repeated_rounds", "unsteady_rounds", "rank_first", "rank_last",
+    "repeated_rounds", "unsteady_rounds", "rank_first", "rank_last", "peak_device_bytes",
 )  # fmt: skip
 
 

@@ -123,7 +123,10 @@ def test_reparameterize_is_still_the_function_after_its_module_was_imported() ->
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"precision": "fp16"}, "onnx cannot be made in fp16: it can be made in fp32"),
+        (
+            {"kind": "exported_program", "precision": "fp16"},
+            "cannot be made in fp16: it can be made in fp32, bf16",
+        ),
         ({"kind": "exported_program", "precision": "int8"}, "it can be made in fp32, bf16"),
         ({"kind": "onx"}, "unknown kind of artifact 'onx': did you mean onnx"),
         ({"batch_size": 0}, "batch_size=0: at least 1"),

@@ -5,6 +5,7 @@ The misbehaving converters come in as a package outside this project does: throu
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
@@ -23,6 +25,7 @@ from converters.cache import ArtifactCache, CacheError
 from converters.conversion import convert
 from converters.keys import cache_key
 from converters.pool import ConversionEvent, convert_all
+from converters.stages import source_request
 from models.spec import ModelSpec
 
 PROJECT = Path(pool.__file__).parent.parent
@@ -139,7 +142,7 @@ def test_real_conversions_then_the_cache(tmp_path: Path) -> None:
 def test_bad_input_and_refused_requests_are_failures(tmp_path: Path) -> None:
     unknown = ConversionRequest(ModelSpec.of("block/nbc", resolution=7, in_channels=32), "onnx")
     impossible = ConversionRequest(
-        ModelSpec.of("block/ncb", resolution=7, in_channels=32), "onnx", precision="int8"
+        ModelSpec.of("block/ncb", resolution=7, in_channels=32), "exported_program", precision="int8"
     )
     outcomes = dict(convert_all([unknown, impossible], tmp_path))
     assert isinstance(outcomes[unknown], ConversionFailure)
@@ -224,6 +227,149 @@ def test_two_suites_converting_the_same_at_once(tmp_path: Path) -> None:
     keys = [outcome.key for asked_for, outcome in outcomes if asked_for == request]
     assert len(keys) == 2
     assert keys[0] == keys[1]
+
+
+@pytest.fixture
+def engine_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Put a package named tensorrt_rtx before the real one, for the workers: its code is the argument."""
+
+    def use(code: str) -> None:
+        shadow = tmp_path / "shadow"
+        shadow.mkdir()
+        (shadow / "tensorrt_rtx.py").write_text(code)
+        monkeypatch.setenv("PYTHONPATH", str(shadow))
+
+    return use
+
+
+def engine(target: str, side: int = 7, precision: str = "fp32") -> ConversionRequest:
+    spec = ModelSpec.of("block/bottleneck", resolution=side, in_channels=32)
+    build = (("package", "tensorrt_rtx"),)
+    return ConversionRequest(spec, "engine", precision=precision, input_count=1, target=target, build=build)
+
+
+needs_rtx = pytest.mark.skipif(find_spec("tensorrt_rtx") is None, reason="tensorrt_rtx is not installed")
+
+
+@needs_rtx
+def test_engines_share_one_source(tmp_path: Path) -> None:
+    """Five engines of one block: its ONNX file is made once, and nobody asked for it."""
+    requests = [engine(target) for target in ("sm80", "sm86", "sm89", "sm120", "sm121")]
+    source = source_request(requests[0])
+    assert source is not None
+    events: list[ConversionEvent] = []
+    made = dict(convert_all(requests, tmp_path / "cache", workers=2, on_event=events.append))
+    assert made.keys() == set(requests)
+    assert all(isinstance(outcome, Artifact) for outcome in made.values())
+    assert {outcome.source_key for outcome in made.values()} == {cache_key(source)}
+    assert len({outcome.sha256 for outcome in made.values()}) == 5
+    assert [e.kind for e in events if e.request == source and e.kind != "step"] == ["started", "done"]
+    assert [e.detail for e in events if e.request == source and e.kind == "step"] == [
+        "eager", "fused", "exported", "simplified",
+    ]  # fmt: skip
+    for request in requests:
+        told = [(event.kind, event.detail) for event in events if event.request == request]
+        assert told[:2] == [("started", ""), ("step", "engine")]
+        assert told[-1] == ("done", "")
+    order = [(event.request, event.kind) for event in events]
+    assert order.index((source, "done")) < min(order.index((each, "started")) for each in requests)
+
+    events.clear()
+    assert dict(convert_all([*requests, source], tmp_path / "cache", on_event=events.append)) == {
+        **made,
+        source: ArtifactCache(tmp_path / "cache").find(cache_key(source)),
+    }
+    assert [event.kind for event in events] == ["cached"] * 6
+
+
+@needs_rtx
+def test_source_that_is_asked_for_or_cached_is_made_once(tmp_path: Path) -> None:
+    first, second = engine("sm89"), engine("sm120")
+    source = source_request(first)
+    assert source is not None
+    events: list[ConversionEvent] = []
+    outcomes = list(convert_all([first, source], tmp_path / "cache", on_event=events.append))
+    assert [request for request, _ in outcomes] == [source, first]
+    assert sum(event.kind == "started" for event in events) == 2
+    events.clear()
+    ((request, outcome),) = convert_all([second], tmp_path / "cache", on_event=events.append)
+    assert request == second
+    assert isinstance(outcome, Artifact)
+    assert {event.request for event in events} == {second}
+
+
+@needs_rtx
+def test_failed_source_fails_all_that_need_it_and_no_other(tmp_path: Path) -> None:
+    good, bad = engine("sm89"), [engine(target, side=14) for target in ("sm80", "sm86")]
+    checkpoint = tmp_path / "none.safetensors"
+    bad = [dataclasses.replace(request, checkpoint=checkpoint) for request in bad]
+    events: list[ConversionEvent] = []
+    outcomes = dict(convert_all([*bad, good], tmp_path / "cache", workers=1, on_event=events.append))
+    assert isinstance(outcomes[good], Artifact)
+    assert outcomes.keys() == {good, *bad}
+    assert outcomes[bad[0]] == outcomes[bad[1]]
+    assert isinstance(outcomes[bad[0]], ConversionFailure)
+    assert "none.safetensors" in outcomes[bad[0]].message
+    for request in bad:
+        assert [event.kind for event in events if event.request == request] == ["failed"]
+
+
+CRASHING = """
+import os, signal
+__version__ = "0"
+os.write(2, b"Assertion failed: tactic != nullptr\\n")
+os.kill(os.getpid(), signal.SIGSEGV)
+"""
+
+
+@needs_rtx  # the check before a conversion looks for it
+def test_crash_in_the_builder_costs_its_own_request(
+    tmp_path: Path, engine_package: Callable[[str], None]
+) -> None:
+    """The library takes the process down; the ONNX file and what waits behind it are made all the same."""
+    engine_package(CRASHING)
+    request, other = engine("sm89"), ConversionRequest(engine("sm89", side=14).model, "onnx", input_count=1)
+    source = source_request(request)
+    assert source is not None
+    outcomes = dict(convert_all([request, other], tmp_path / "cache", workers=1))
+    failure = outcomes[request]
+    assert isinstance(failure, ConversionFailure)
+    assert (failure.kind, failure.step) == ("crashed", "engine")
+    assert "signal 11 (SIGSEGV): Assertion failed: tactic != nullptr" in failure.message
+    assert isinstance(outcomes[other], Artifact)
+    cache = ArtifactCache(tmp_path / "cache")
+    assert cache.find(cache_key(source)) is not None
+    assert cache.find(cache_key(request)) is None
+    assert no_child_left()
+
+
+HANGING = """
+import time
+__version__ = "0"
+time.sleep(600)
+"""
+
+
+@needs_rtx
+def test_killed_builder_leaves_no_entry(tmp_path: Path, engine_package: Callable[[str], None]) -> None:
+    engine_package(HANGING)
+    request = engine("sm89")
+    source = source_request(request)
+    assert source is not None
+
+    def kill(event: ConversionEvent) -> None:
+        if event.detail == "engine":
+            (worker,) = psutil.Process().children()
+            worker.kill()
+
+    root = tmp_path / "cache"
+    ((_, failure),) = convert_all([request], root, workers=1, on_event=kill)
+    assert isinstance(failure, ConversionFailure)
+    assert (failure.kind, failure.step) == ("out_of_memory", "engine")
+    cache = ArtifactCache(root)
+    assert cache.find(cache_key(source)) is not None
+    assert cache.find(cache_key(request)) is None
+    assert not list(root.rglob("model.engine"))
 
 
 PARENT = """

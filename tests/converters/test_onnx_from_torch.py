@@ -87,7 +87,7 @@ def test_the_file_gives_the_reference_in_an_optimizing_session(
 def test_the_file_describes_itself_and_nothing_else(request_onnx: ConversionRequest, folder: Path) -> None:
     proto = onnx.load(onnx_from_torch.convert(request_onnx, folder).path)
     facts = {entry.key.removeprefix("deploybench."): entry.value for entry in proto.metadata_props}
-    assert facts.keys() == {"key", "model", "batch_size", "precision", "fused"}
+    assert facts.keys() == {"key", "model", "batch_size", "precision", "computes", "fused"}
     assert facts["key"] == cache_key(request_onnx)
     assert ModelSpec.from_dict(json.loads(facts["model"])) == request_onnx.model
     assert facts["fused"] == "true"
