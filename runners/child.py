@@ -23,7 +23,6 @@ from runners import (  # noqa: E402
     device_facts,
     gpu_readings,
     lifeline,
-    locks,
     readings,
     timing,
     verify,
@@ -146,46 +145,35 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """When this process may do what: alone, or as one of two that get ready side by side.
+    """When this process may work: alone, or as one of two that get ready side by side.
 
-    The first of a pair locks the device before it loads anything, so both get ready while no other suite
-    measures there, and waits until the second is ready too. The second locks when its turn comes. While one
-    of them warms up and is timed, the other sleeps in the kernel, or is gone.
+    While one of them warms up and is timed, the other sleeps in the kernel, or is gone.
     """
 
     place: str
     go: Callable[[], None]
 
-    def begin(self, job: Job, marks: Marks) -> None:
-        if self.place != "second":
-            marks.enter("lock")
-            _lock(job)
-
-    def ready(self, job: Job, marks: Marks) -> int:
-        """Waits for the turn and returns when the time of its own began, in ns since 1970 (UTC)."""
+    def wait(self, marks: Marks) -> int:
+        """Sleeps until its turn, and returns when the time of its own began, in ns since 1970 (UTC)."""
         if self.place != "alone":
             marks.enter("ready")
             self.go()
         if self.place != "second":
             return STARTED_AT_NS
-        began_at_ns = time.time_ns()
         marks.forget()
-        marks.enter("lock")
-        _lock(job)
-        return began_at_ns
+        return time.time_ns()
 
 
 ALONE = Turn("alone", lambda: None)
 
 
 def measure(job: Job, marks: Marks, turn: Turn = ALONE) -> Round:
-    """One round: lock the device, load, check the outputs, warm up, time, check again."""
+    """One round: load, check the outputs, wait for the turn, warm up, time, check again."""
     _check_options(job)
-    turn.begin(job, marks)
     loaded = _load(job, marks)
     marks.enter("verify")
     error = loaded.check.run(loaded.runner, range(loaded.inputs))
-    started_at_ns = turn.ready(job, marks)
+    started_at_ns = turn.wait(marks)
     marks.enter("warmup")
     step, clock = _step(loaded), loaded.runner.clock
     warm = timing.warm_up(step, max(1, loaded.inputs), job.timing, clock=clock)
@@ -234,14 +222,6 @@ def _check_options(job: Job) -> None:
     unknown = sorted(set(job.options) - set(JOB_OPTIONS))
     if unknown:
         raise RunnerError("load", f"unknown job option '{unknown[0]}'", f"Known: {', '.join(JOB_OPTIONS)}.")
-
-
-def _lock(job: Job) -> None:
-    place = locks.place_of(job)
-    if place is not None:
-        seconds = float(job.options.get("lock_seconds", locks.WAIT_SECONDS))
-        purpose = f"{job.backend} {job.case_id} round {job.round_index}"
-        locks.acquire(*place, wait_seconds=seconds, purpose=purpose)
 
 
 def _load(job: Job, marks: Marks) -> Loaded:

@@ -1,4 +1,7 @@
-"""One measurement at a time per device: a file lock that dies with the process that holds it."""
+"""One measurement at a time per device: a file lock that dies with the processes that hold it.
+
+A suite takes it before it starts a measuring process, which inherits it: it is free when both are gone.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import json
 import os
 import re
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,6 +23,7 @@ from runners.measurement import Job
 from runners.runner import RunnerError
 
 WAIT_SECONDS = 30.0
+POLL_SECONDS = 0.2
 SHARED_FOLDER = "/tmp/deploybench-locks"  # TMPDIR may differ between users
 
 
@@ -40,22 +45,15 @@ def place_of(job: Job) -> tuple[Path, str] | None:
     return Path(folder or default_folder()), device
 
 
-def is_free(job: Job) -> bool:
-    """Whether nobody measures on the job's device at this moment."""
+def acquire_for(job: Job) -> int | None:
+    """The lock of a job's device, waited for; None where none is needed. Raises RunnerError as `acquire`."""
     place = place_of(job)
     if place is None:
-        return True
-    try:
-        descriptor = _open(_file(*place))
-    except RunnerError:  # the measuring process will say so
-        return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    finally:
-        os.close(descriptor)
-    return True
+        return None
+    seconds = float(job.options.get("lock_seconds", WAIT_SECONDS))
+    return acquire(
+        *place, wait_seconds=seconds, purpose=f"{job.backend} {job.case_id} round {job.round_index}"
+    )
 
 
 def acquire(folder: Path, device: str, *, wait_seconds: float, purpose: str) -> int:
@@ -116,14 +114,31 @@ def _open_shared(path: Path) -> int:
 
 
 def _lock(descriptor: int, wait_seconds: float) -> None:
-    """Sleeps in the kernel while it waits: a waiter that polls would disturb whoever is measuring."""
+    """Sleeps in the kernel while it waits: a waiter that polls would disturb whoever is measuring.
+
+    Outside the main thread, where no alarm can be set, it looks a few times a second.
+    """
+    if _tried(descriptor):
+        return
+    if wait_seconds <= 0:
+        raise TimeoutError
+    if threading.current_thread() is threading.main_thread():
+        with _alarm(wait_seconds):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        return
+    expires = time.monotonic() + wait_seconds
+    while not _tried(descriptor):
+        if time.monotonic() >= expires:
+            raise TimeoutError
+        time.sleep(POLL_SECONDS)
+
+
+def _tried(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        if wait_seconds <= 0:
-            raise TimeoutError from None
-        with _alarm(wait_seconds):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        return False
+    return True
 
 
 @contextmanager
@@ -143,7 +158,7 @@ def _alarm(seconds: float) -> Iterator[None]:
 
 
 def _write_holder(descriptor: int, purpose: str) -> None:
-    note = {"pid": os.getpid(), "parent": os.getppid(), "purpose": purpose, "since_ns": time.time_ns()}
+    note = {"pid": os.getpid(), "purpose": purpose, "since_ns": time.time_ns()}
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, json.dumps(note).encode(), 0)
 
@@ -163,6 +178,6 @@ def _busy(device: str, path: Path, holder: dict[str, Any], waited: float) -> Run
         "unavailable",
         f"device '{device}' is being measured by process {pid} ({holder.get('purpose', 'purpose unknown')}); "
         f"waited {waited:g} s for {path}",
-        f"Wait for that suite to end, or end its process {holder.get('parent', 'unknown')}.",
+        "Wait for that suite to end, or end that process.",
         holder_pid=pid,
     )

@@ -20,6 +20,7 @@ from typing import Self
 
 from runners import endings, locks, memory, wire
 from runners.measurement import Failure, Job, Round
+from runners.runner import RunnerError
 
 ROOT = Path(__file__).resolve().parent.parent
 # Collecting garbage while a runtime is imported costs 5 ms a round, so it is off from the first line.
@@ -42,8 +43,8 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 def run_job(job: Job, *, command: Sequence[str] = COMMAND) -> Round | Failure:
     """One round in a process of its own, which is gone when this returns or raises.
 
-    Blocks without polling until the result is there, the process has ended, or
-    `job.timing.deadline_seconds` have passed (waiting for the device's lock not counted).
+    Waits for the device, then blocks without polling until the result is there, the process has ended, or
+    `job.timing.deadline_seconds` have passed.
     """
     with Processes(command=command) as processes:
         return processes.run(job)
@@ -52,12 +53,15 @@ def run_job(job: Job, *, command: Sequence[str] = COMMAND) -> Round | Failure:
 class Processes:
     """Runs jobs one after the other, each in a fresh process, and gets the next one ready where it may.
 
-    Used as a context manager: on leaving, no process is left.
+    Used as a context manager: on leaving, no process is left. Nothing is started before this process holds
+    the device's lock. The measuring processes inherit it, so it is free when all of them are gone.
     """
 
     def __init__(self, *, command: Sequence[str] = COMMAND) -> None:
         self._command = command
         self._next: _Child | None = None
+        self._lock: int | None = None
+        self._was_paired = False
 
     def __enter__(self) -> Self:
         return self
@@ -70,53 +74,73 @@ class Processes:
 
         Not where `job`'s own process was made ready so, as only two share what precedes the timing, and
         not on a device other than a CPU, whose memory the second process would take. A deadline counts
-        from the start of the process until it is ready, and again from its turn.
+        from the start of the process until it is ready, and again from its turn. A process of a pair that
+        runs out of memory is tried again alone.
         """
-        child = self._take(job)
+        outcome = self._run(job, following)
+        if isinstance(outcome, Failure) and outcome.kind == "out_of_memory" and self._was_paired:
+            self._drop()
+            outcome = self._run(job, None)
+        if self._next is None:
+            self._drop()
+        return outcome
+
+    def _run(self, job: Job, following: Job | None) -> Round | Failure:
+        child = self._take(job, pair=following is not None)
         if isinstance(child, Failure):
             return child
         try:
             if child.place == "first" and following is not None:
                 self._prepare_beside(child, following)
+            self._was_paired = child.place == "second" or self._next is not None
             child.take_turn()
         finally:
             child.end()
         return child.outcome()
 
-    def _take(self, job: Job) -> _Child | Failure:
+    def _take(self, job: Job, *, pair: bool) -> _Child | Failure:
         found, self._next = self._next, None
         if found is not None and found.job == job:
             return found
         if found is not None:
             found.end()
-        place = "alone" if job.device != "cpu" else "first"
+        self._drop()
         try:
-            return _Child.spawn(job, place, self._command)
+            self._lock = locks.acquire_for(job)
+            return _Child.spawn(job, "first" if pair else "alone", self._command, self._lock)
+        except RunnerError as error:
+            built = error.kind == "unavailable" and job.artifact.is_file()
+            return replace(error.failure(), round_index=job.round_index, built=built)
         except OSError as error:  # no memory, process or descriptor left: this case's loss, not the suite's
             advice = "Free memory or end other processes, then run the same command again."
             message = f"the measuring process could not be started: {error.strerror}"
             return Failure("crashed", message, advice, round_index=job.round_index)
 
     def _prepare_beside(self, first: _Child, following: Job) -> None:
-        """Start the second process and wait until both are ready.
+        """Start the second process and wait until both are ready; one that is not is gone then.
 
-        Where another suite measures on the device, not before the first process holds it: getting ready
-        would disturb that suite.
+        What is wrong with it is said at its turn.
         """
-        if following.device != "cpu":
+        if {first.job.device, following.device} != {"cpu"}:
             return
-        if not locks.is_free(following):
-            first.wait(until=lambda phase: phase not in ("start", "lock"))
-        if first.over:
+        if locks.place_of(following) != locks.place_of(first.job):
             return
         with suppress(OSError):  # it is started at its turn then, and says what is wrong
-            self._next = _Child.spawn(following, "second", self._command)
+            self._next = _Child.spawn(following, "second", self._command, self._lock)
+        first.wait(until=_is_ready)
+        if self._next is not None:
             self._next.wait(until=_is_ready)
+            if self._next.over:
+                self._next.end()
 
     def _drop(self) -> None:
+        """No process left, and the device free."""
         if self._next is not None:
             self._next.end()
             self._next = None
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
 
 def _is_ready(phase: str) -> bool:
@@ -167,10 +191,11 @@ class _Child:
     printed: bytes = b""
     late: bool = False
     ended: bool = False
+    gone: bool = False
     lifetime_ns: int = 0
 
     @staticmethod
-    def spawn(job: Job, place: str, command: Sequence[str]) -> _Child:
+    def spawn(job: Job, place: str, command: Sequence[str], lock: int | None) -> _Child:
         spawned_ns = time.perf_counter_ns()
         frame = _job_frame(job, place, spawned_ns)
         kills = memory.oom_kills()
@@ -183,7 +208,7 @@ class _Child:
                 stdin=subprocess.DEVNULL,
                 stdout=output_write,
                 stderr=output_write,
-                pass_fds=(control_read, results_write),
+                pass_fds=(control_read, results_write, *(() if lock is None else (lock,))),
                 env=child_environment(job.threads),
                 start_new_session=True,
             )
@@ -204,7 +229,7 @@ class _Child:
 
     def take_turn(self) -> None:
         """Has the process do its work to the end; it is ready, gets ready, or needs no word to go."""
-        if self.place == "second":
+        if self.place == "second" and not self.gone:
             self.begun_ns = time.perf_counter_ns()
         if self.place != "alone":
             self.wait(until=_is_ready)
@@ -223,7 +248,7 @@ class _Child:
 
         Or when it has entered a phase that `until` says yes to.
         """
-        if self.ended or self.late or self.malformed or until(self.phase):
+        if self.gone or self.ended or self.late or self.malformed or until(self.phase):
             return
         with selectors.DefaultSelector() as selector, _exit_descriptor(self.process.pid) as exited:
             for descriptor in (self.results, self.output):
@@ -231,10 +256,10 @@ class _Child:
                 selector.register(descriptor, selectors.EVENT_READ)
             if exited >= 0:
                 selector.register(exited, selectors.EVENT_READ)
-            while self._listen(selector, exited) and not until(self.phase):
+            while self._listen(selector, exited, until):
                 pass
 
-    def _listen(self, selector: selectors.BaseSelector, exited: int) -> bool:
+    def _listen(self, selector: selectors.BaseSelector, exited: int, until: Callable[[str], bool]) -> bool:
         """Sleeps until something happens; false when there is nothing more to wait for."""
         ready = {key.fd for key, _ in selector.select(max(0.0, self.expires - time.monotonic()))}
         for descriptor in ready - {exited}:
@@ -245,13 +270,13 @@ class _Child:
             self._drain(self.output, reads=LAST_READS)
             self.ended = True
             return False
+        if until(self.phase):
+            return False
         if time.monotonic() >= self.expires:
             self.late = self.answer is None
             return False
         if exited < 0 and self.results not in selector.get_map():
-            self.ended = (
-                True  # without a descriptor for the exit (not Linux), the end of the pipe stands for it
-            )
+            self.ended = True  # there is no descriptor for the exit (not Linux): the pipe's end stands for it
         return not self.malformed and not self.ended
 
     def _drain(self, descriptor: int, *, reads: int = 1) -> bool:
@@ -277,24 +302,20 @@ class _Child:
             self.malformed = str(error)
 
     def _understand(self, message: wire.Message) -> None:
-        now = time.monotonic()
         if "phase" not in message.header:
             self.answer = message
-            self.expires = now + GRACE_SECONDS
+            self.expires = time.monotonic() + GRACE_SECONDS
             return
-        phase = str(message.header["phase"])
-        if phase == "lock":
-            lock_seconds = float(self.job.options.get("lock_seconds", locks.WAIT_SECONDS))
-            self.expires = now + lock_seconds + self.seconds
-        elif self.phase == "lock":
-            self.expires = now + self.seconds
-        self.phase = phase
+        self.phase = str(message.header["phase"])
 
     def end(self) -> None:
         """Kills what is left of the process group and reaps the process.
 
         One that has ended is still a zombie then, so the group's number cannot have passed to anyone else.
+        Does nothing the second time.
         """
+        if self.gone:
+            return
         if sys.platform != "linux" and not self.late:
             with suppress(subprocess.TimeoutExpired):
                 self.process.wait(GRACE_SECONDS)
@@ -302,6 +323,7 @@ class _Child:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        self.gone = True
         self.lifetime_ns = time.perf_counter_ns() - self.begun_ns
         _close(self.control, self.results, self.output)
 

@@ -78,11 +78,11 @@ def test_other_device_is_not_waited_for(lock_dir: Path, holder: Callable[[], Non
     assert sorted(path.name for path in lock_dir.iterdir()) == ["cpu.lock", "cuda-1.lock"]
 
 
-def test_measuring_process_names_itself_in_the_lock(simulate: MakeJob, lock_dir: Path) -> None:
+def test_suite_names_itself_in_the_lock(simulate: MakeJob, lock_dir: Path) -> None:
     run_job(replace(simulate(), case_id="c0ffee", round_index=4))
     note = json.loads((lock_dir / "cpu.lock").read_text())
     assert note["purpose"] == "simulated c0ffee round 4"
-    assert note["parent"] == os.getpid()
+    assert note["pid"] == os.getpid()
 
 
 def test_lock_is_free_after_every_kind_of_end(simulate: MakeJob, lock_dir: Path) -> None:

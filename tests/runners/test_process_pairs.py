@@ -1,4 +1,4 @@
-"""Rounds in pairs: the second process gets ready beside the first, sleeps until its turn, and ends with us."""
+"""Rounds in pairs: the second process gets ready beside the first and sleeps until its turn."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ import pytest
 from runners import locks, process
 from runners.measurement import Failure, Job, Round, Timing
 from runners.process import Processes, child_environment
+from runners.runner import RunnerError
 
 MakeJob = Callable[..., Job]
 QUICK = Timing(
@@ -45,7 +46,7 @@ def test_the_second_of_a_pair_brings_nothing_but_its_turn(jobs: list[Job]) -> No
         first = processes.run(jobs[0], jobs[1])
         second = processes.run(jobs[1], jobs[2])
         third = processes.run(jobs[2])
-    assert [place(taken) for taken in (first, second, third)] == ["first", "second", "first"]
+    assert [place(taken) for taken in (first, second, third)] == ["first", "second", "alone"]
     assert isinstance(first, Round)
     assert isinstance(second, Round)
     assert min(first.phases.start_ns, first.phases.load_ns) > 0
@@ -105,7 +106,7 @@ def test_another_job_than_announced_gets_a_process_of_its_own(jobs: list[Job]) -
     with Processes() as processes:
         processes.run(jobs[0], jobs[1])
         other = processes.run(jobs[3])
-        assert place(other) == "first"
+        assert place(other) == "alone"
         assert children() == before
 
 
@@ -139,7 +140,7 @@ def test_a_second_that_fails_costs_its_own_case(
         failure = processes.run(broken, jobs[1])
         assert isinstance(failure, Failure)
         assert (failure.kind, failure.round_index) == (kind, 9)
-        assert place(processes.run(jobs[1])) == "first"
+        assert place(processes.run(jobs[1])) == "alone"
 
 
 def test_a_first_that_fails_does_not_cost_the_second(jobs: list[Job], simulate: MakeJob) -> None:
@@ -196,11 +197,10 @@ def test_a_waiting_second_does_not_outlive_a_killed_parent(jobs: list[Job]) -> N
     pytest.fail(f"process {waiting} is still there")
 
 
-def test_nothing_gets_ready_in_another_suite_s_timing(jobs: list[Job], tmp_path: Path) -> None:
-    """The first process alone waits for the device; the second starts when the first has it."""
+def test_nothing_starts_in_another_suite_s_timing(jobs: list[Job], tmp_path: Path) -> None:
+    """No process before the device is held; then both of a pair hold it, and nobody gets in between."""
     locked = [replace(job, options={**job.options, "lock_dir": str(tmp_path)}) for job in jobs]
     held = locks.acquire(tmp_path, "cpu", wait_seconds=0, purpose="another suite")
-    assert not locks.is_free(locked[0])
     seen: list[int] = []
 
     def release() -> None:
@@ -214,9 +214,71 @@ def test_nothing_gets_ready_in_another_suite_s_timing(jobs: list[Job], tmp_path:
         releaser.start()
         assert place(processes.run(locked[0], locked[1])) == "first"
         releaser.join()
+        with pytest.raises(RunnerError, match="being measured"):
+            locks.acquire(tmp_path, "cpu", wait_seconds=0, purpose="a third")
         assert place(processes.run(locked[1])) == "second"
-    assert seen == [1]
-    assert locks.is_free(locked[0])
+        os.close(locks.acquire(tmp_path, "cpu", wait_seconds=0, purpose="a third"))
+    assert seen == [0]
+
+
+def test_a_lock_outlives_the_parent_for_as_long_as_a_process_measures(
+    jobs: list[Job], tmp_path: Path
+) -> None:
+    """It is inherited, so closing the parent's descriptor alone frees nothing."""
+    job = replace(jobs[0], options={**jobs[0].options, "lock_dir": str(tmp_path)})
+    following = replace(job, round_index=1)
+    with Processes() as processes:
+        processes.run(job, following)
+        assert processes._lock is not None
+        os.close(processes._lock)
+        processes._lock = None
+        with pytest.raises(RunnerError, match="being measured"):
+            locks.acquire(tmp_path, "cpu", wait_seconds=0, purpose="a third")
+    os.close(locks.acquire(tmp_path, "cpu", wait_seconds=0, purpose="a third"))
+
+
+def test_a_second_that_is_late_is_gone_before_the_first_is_timed(
+    jobs: list[Job], simulate: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck = simulate(fault="hang", fault_phase="load", timing=replace(QUICK, deadline_seconds=1))
+    alive: list[int] = []
+    take_turn = process._Child.take_turn
+
+    def watched(child: process._Child) -> None:
+        alive.append(len(children() - before))
+        take_turn(child)
+
+    monkeypatch.setattr(process._Child, "take_turn", watched)
+    before = children()
+    with Processes() as processes:
+        assert isinstance(processes.run(jobs[0], stuck), Round)
+    assert alive == [1]
+
+
+def test_a_first_is_not_late_because_the_second_is(jobs: list[Job], simulate: MakeJob) -> None:
+    hasty = [replace(job, timing=replace(QUICK, deadline_seconds=1.5)) for job in jobs]
+    stuck = simulate(fault="sleep", fault_phase="load", timing=replace(QUICK, deadline_seconds=3))
+    with Processes() as processes:
+        assert isinstance(processes.run(hasty[0], stuck), Round)
+
+
+def test_out_of_memory_beside_another_is_tried_again_alone(
+    jobs: list[Job], simulate: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that does not fit beside its neighbour may fit alone."""
+    greedy = simulate(fault="allocate", fault_phase="load", timing=QUICK)
+    places: list[str] = []
+    spawn = process._Child.spawn
+
+    def watched(job: Job, place: str, command: Sequence[str], lock: int | None) -> process._Child:
+        places.append(place)
+        return spawn(jobs[0] if place == "alone" else job, place, command, lock)
+
+    monkeypatch.setattr(process._Child, "spawn", staticmethod(watched))
+    with Processes() as processes:
+        assert isinstance(processes.run(jobs[1], greedy), Round)
+        assert isinstance(processes.run(greedy, jobs[2]), Round)
+        assert places == ["first", "second", "alone"]
 
 
 def test_a_gpu_is_never_shared_with_a_waiting_process(jobs: list[Job]) -> None:
