@@ -68,6 +68,8 @@ def job(case: Case, artifact: Artifact, timing: Timing) -> Job:
     tolerance = max(TOLERANCE, parity.tolerance) if parity else TOLERANCE
     if case.precision != artifact.precision:  # the runtime lowers it, and rounds as that precision does
         tolerance = max(tolerance, TOLERANCES[case.precision])
+    if artifact.facts.get("tf32"):  # its operands have fp16's mantissa
+        tolerance = max(tolerance, TOLERANCES["fp16"])
     chosen: dict[str, Any] = {"runtime": dict(case.runtime)} if case.runtime else {}
     if "builder" in artifact.facts:
         chosen["builder"] = artifact.facts["builder"]

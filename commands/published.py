@@ -25,7 +25,7 @@ def _figure(model: ModelSpec) -> PublishedFigure | None:
     if model.is_block or model.options:
         return None
     rows = [row for row in rows_of(model.name) if _comparable(row, model.resolution)]
-    accurate = next((row for row in rows if row.acc_top1), None)
+    accurate = min((row for row in rows if row.acc_top1), key=lambda row: row.digitised, default=None)
     latencies = (*_latencies(rows, "TensorRT"), *_latencies(rows, "Core ML"))
     if not latencies and accurate is None:
         return None

@@ -44,6 +44,8 @@ def target_here(device: str) -> str:
         raise UsageError(str(error)) from None
     if kind != "cuda" or not found:
         return ""
+    if index >= len(found):
+        raise UsageError(f"device '{device}' is not here: this machine has {len(found)} GPUs")
     if len(set(found)) == 1:
         return found[0]
     if os.environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID" or "CUDA_VISIBLE_DEVICES" in os.environ:
@@ -51,8 +53,6 @@ def target_here(device: str) -> str:
             f"this machine has GPUs of {', '.join(sorted(set(found)))}: name one with --target, or set"
             " CUDA_DEVICE_ORDER=PCI_BUS_ID and unset CUDA_VISIBLE_DEVICES"
         )
-    if index >= len(found):
-        raise UsageError(f"device '{device}' is not here: this machine has {len(found)} GPUs")
     return found[index]
 
 

@@ -6,7 +6,7 @@ import argparse
 import shlex
 from collections.abc import Iterable
 
-from commands.targets import built_elsewhere
+from commands.targets import built_elsewhere, target_here
 from models.spec import Case
 from reports.records import CaseResult
 from runners import availability, parse_device
@@ -22,10 +22,12 @@ NARROWING = (
 def not_here(case: Case, advice: str = "") -> Failure | None:
     """The record of a case that is built and cannot be timed here; None where it can."""
     reason, _, fix = (availability(case.backend, case.device) or "").partition("; ")
-    reason = reason or built_elsewhere(case.target, case.device)
-    if not reason:
+    elsewhere = built_elsewhere(case.target, case.device)
+    if not (reason or elsewhere):
         return None
-    return Failure("unavailable", reason, advice or fix, built=True)
+    # With a GPU here it is a package that is missing, and carrying the files away would not help.
+    missing_package = reason and target_here(case.device)
+    return Failure("unavailable", reason or elsewhere, fix if missing_package else advice or fix, built=True)
 
 
 def unchanged(result: CaseResult) -> bool:

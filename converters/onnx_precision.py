@@ -75,7 +75,7 @@ def _lowered(proto: onnx.ModelProto, precision: str, ledger: Ledger) -> Typed:
         f"onnx {version('onnx')}",
         lambda: choice.outputs,
         precision=precision,
-        note="; ".join(filter(None, (choice.note(), str(report), _clamped(choice), loaded))),
+        note="; ".join(filter(None, (choice.note(), str(report), _clamped(choice, precision), loaded))),
     )
     onnx_types.require(report, precision, islands=choice.islands)
     return Typed(made, report.precision, {**report.facts(), "islands": len(choice.islands)})
@@ -96,9 +96,9 @@ def _loaded(proto: onnx.ModelProto, ledger: Ledger) -> str:
     return f"{told}; the file {'agrees' if close else 'differs'} in ONNX Runtime, which leaves roundings out"
 
 
-def _clamped(choice: Choice) -> str:
+def _clamped(choice: Choice, precision: str) -> str:
     names = choice.lowered.clamped
-    return f"{len(names)} constants clamped to fp16's range: {', '.join(names[:3])}" if names else ""
+    return f"{len(names)} constants clamped to {precision}'s range: {', '.join(names[:3])}" if names else ""
 
 
 def _quantized(proto: onnx.ModelProto, request: ConversionRequest, ledger: Ledger) -> Typed:

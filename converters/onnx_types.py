@@ -179,6 +179,8 @@ def require(
             f"{len(strays)} nodes of the graph do not compute in {precision}, the first is {first.operator} "
             f"'{first.name}' in {first.precision}"
         )
+    if not report.macs and report.precision != precision:
+        raise _mismatch(f"{precision} was asked for and the graph computes in {report.precision}")
     share = report.shares.get(precision, 0.0)
     if report.macs and share < least:
         raise _mismatch(

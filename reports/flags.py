@@ -10,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from reports.records import CaseResult
-from reports.statistics import MIN_ROUNDS, Summary, counted_rounds
+from reports.statistics import MIN_ROUNDS, OTHER_TOOL, Summary, counted_rounds
 from runners.measurement import Round
 
 NOISY_IQR = 0.10
 INVALID_IQR = 0.25
+PURE_PERCENT = 99.0  # of the multiply-accumulates; below it a row is not of its one precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ _TABLE = (
         "Read the dtypes of the built file and export the graph in the wanted precision.", True,
     ),
     Flag(
-        "other_tool", "OTH",
+        OTHER_TOOL, "OTH",
         "Another tool took this in one process: no interval, and its outputs were not compared.",
         "Measure the same file with run-bundle to have both; compare it with other tools' figures only.",
     ),
@@ -117,6 +118,11 @@ _TABLE = (
         "batchnorms_left", "BN",
         "Batch normalizations remain in an artifact that was asked to be fused.",
         "See which ones in the parity ledger; the fused latency would be lower.",
+    ),
+    Flag(
+        "mixed_precision", "MXP",
+        "Part of the multiply-accumulates runs in another type than the one that the row is named for.",
+        "The parity ledger gives the share and the nodes; compare it as what it is, a mixture.",
     ),
     Flag(
         "later_failure", "FAIL",
@@ -210,4 +216,7 @@ def _artifact_flags(result: CaseResult) -> list[str]:
         found.append("parity_failed")
     if result.case.fused and artifact.batchnorms_left:
         found.append("batchnorms_left")
+    share = artifact.facts.get(f"macs_{artifact.precision}_percent")
+    if isinstance(share, float) and share < PURE_PERCENT:
+        found.append("mixed_precision")
     return found

@@ -19,6 +19,7 @@ from reports.tables import Row, RunTable
 OTHER = "other"
 _NODE = re.compile(r"/[\w./-]+")  # a node's name inside whatever a runtime puts around it
 _RANGE = "..."  # between the first and the last node of a region that was compiled as one
+_COPY = "Reformatting CopyNode"  # named after the node that it feeds, which it is no part of
 _SMALL = 0.005  # shares below are summed up in sentences
 _SLOWEST = 10
 
@@ -50,6 +51,8 @@ def module_paths(layer: str) -> tuple[str, ...]:
 
     A node at the top of the graph lies in the network itself, whose path is empty.
     """
+    if layer.startswith(_COPY):
+        return ()
     names = (name.strip(".") for name in layer.replace(_RANGE, " ").split())
     nodes = [node for name in names for node in _NODE.findall(name)]
     return tuple(dict.fromkeys(_path(node) for node in nodes))
@@ -70,9 +73,14 @@ def module_at_level(path: str, level: int) -> str:
 
 
 def kind_of(layer: str, modules: Mapping[str, str]) -> str:
-    """What the network calls the part that a layer belongs to; `NCB + NTB` for one that spans two kinds."""
+    """What the network calls the part that a layer belongs to; `NCB + NTB` for one that spans two kinds.
+
+    A region that was compiled as one is named by its first and last node alone, so it is told as such.
+    """
     kinds = dict.fromkeys(_kind(path, modules) for path in module_paths(layer))
     known = [kind for kind in kinds if kind != OTHER]
+    if _RANGE in layer and len(known) > 1:
+        return f"one region, {known[0]} to {known[-1]}"
     return " + ".join(known) or OTHER
 
 

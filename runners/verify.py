@@ -57,6 +57,10 @@ def _check_inputs(path: Path, inputs: Sequence[Array]) -> None:
             raise RunnerError("bad_artifact", f"inputs {index - 1} and {index} of {path} are equal", REBUILD)
 
 
+WIDE = 0.5  # a tolerance above this admits an output of zeros, or another input's
+LEAST_COSINE, MOST_SCALE = 0.75, 2.0
+
+
 @dataclass(frozen=True, slots=True)
 class OutputCheck:
     """References, and which output each input gave so far, by its hash."""
@@ -113,4 +117,21 @@ def _checked_error(output: Array, reference: Array, tolerance: float, index: int
             f"output {index} is off by {error:.3g} relative to the reference (tolerance {tolerance:.3g})"
         )
         raise RunnerError("wrong_output", message, advice, relative_error=str(error))
+    if tolerance > WIDE:
+        _require_resemblance(output, reference, index, advice)
     return error
+
+
+def _require_resemblance(output: Array, reference: Array, index: int, advice: str) -> None:
+    """Where the tolerance is as wide as int8 needs it, size and direction must be right all the same."""
+    ours, theirs = output.astype(np.float64).ravel(), reference.astype(np.float64).ravel()
+    size, wanted = float(np.linalg.norm(ours)), float(np.linalg.norm(theirs))
+    if not wanted:
+        return
+    cosine = float(ours @ theirs) / (size * wanted) if size else 0.0
+    if not (LEAST_COSINE <= cosine and 1 / MOST_SCALE <= size / wanted <= MOST_SCALE):
+        message = (
+            f"output {index} has cosine {cosine:.3g} to the reference and {size / wanted:.3g} times its size"
+            f" (at least {LEAST_COSINE:g}, and {1 / MOST_SCALE:g} to {MOST_SCALE:g} times)"
+        )
+        raise RunnerError("wrong_output", message, advice, cosine=str(cosine))

@@ -29,7 +29,8 @@ STEM = "/stem/stem.0/conv/Conv + /stem/stem.0/act/Relu"
 PATCH = "/stages/stages.0/stages.0.0/patch_embed/conv/Conv"
 NCB = "/stages/stages.0/stages.0.0/mlp/conv1/Conv + /stages/stages.0/stages.0.0/mlp/act/Relu"
 NTB = "{ForeignNode[/stages/stages.1/stages.1.3/e_mhsa/Reshape.../stages/stages.1/stages.1.3/Add]}"
-COPY = "Reformatting CopyNode for Input Tensor 0"
+COPY = "Reformatting CopyNode for Input Tensor 0 to /stages/stages.0/stages.0.0/mlp/conv1/Conv"
+REGION = "{ForeignNode[/stem/stem.0/conv/Conv.../stages/stages.1/stages.1.3/Add]}"
 LAYERS = {STEM: 30_000, PATCH: 50_000, NCB: 610_000, NTB: 300_000, COPY: 2_000, "/head/Gemm": 8_000}
 
 
@@ -76,6 +77,7 @@ def test_the_levels_of_a_module_path(path, first, second):
         (f"{PATCH} + {NCB}", "patch embedding + NCB"),
         ("/head/Gemm", "head"),
         (COPY, "other"),
+        (REGION, "one region, stem to NTB"),
         ("/Add", "other"),
         ("/stages/stages.9/stages.9.0/Add", "other"),
     ],
@@ -145,8 +147,9 @@ SPANS = {"h2d": 200_000, "d2h": 10_000, "enqueue": 40_000, "host": 1_400_000}
 
 
 def with_parts(sample):
-    """Two inferences a sample, so that a forgotten division shows."""
-    spans = {name: np.full(60, 2 * value, dtype=np.int64) for name, value in SPANS.items()}
+    """Two inferences a sample, so that a forgotten division shows; the host's share of a third of them."""
+    counts = {"host": 20, "enqueue": 20}
+    spans = {name: np.full(counts.get(name, 60), 2 * value, dtype=np.int64) for name, value in SPANS.items()}
     return profiled(sample, parts=spans, loop_count=2, layers=LAYERS)
 
 

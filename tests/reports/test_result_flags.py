@@ -101,6 +101,14 @@ def test_artifacts(names, quiet, sample):
     assert names(quiet, artifact=sample.make_artifact(unfused, 0.2, 1.0), case=unfused) == []
 
 
+def test_a_mixture_of_precisions_is_said(names, quiet, sample):
+    artifact = sample.make_artifact(sample.block_case("block/ncb", 14, 384), 0.2, 1.0)
+    mixed = dataclasses.replace(artifact, precision="fp16", facts={"macs_fp16_percent": 60.0})
+    assert names(quiet, artifact=mixed) == ["mixed_precision"]
+    pure = dataclasses.replace(artifact, precision="fp16", facts={"macs_fp16_percent": 99.6})
+    assert names(quiet, artifact=pure) == []
+
+
 def test_parity_that_is_not_a_number_failed(names, quiet, sample):
     artifact = sample.make_artifact(sample.block_case("block/ncb", 14, 384), 0.2, 1.0)
     parity = dataclasses.replace(artifact.parity, max_relative=float("nan"))

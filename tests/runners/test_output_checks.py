@@ -62,6 +62,20 @@ def test_wrong_outputs(outputs: Sequence[object], references: Sequence[object], 
     assert caught.value.kind == "wrong_output"
 
 
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [([0.01, 0.02, -0.03, 0.04], "times its size"), ([0.0] * 4, "cosine"), ([4.0, -1.0, 1.0, 2.0], "cosine")],
+    ids=["scaled", "zeros", "another"],
+)
+def test_a_tolerance_wide_enough_for_int8_still_needs_size_and_direction(
+    output: list[float], words: str
+) -> None:
+    reference = [1.0, 2.0, -3.0, 4.0]
+    with pytest.raises(RunnerError, match=words):
+        check([output], [reference], tolerance=1.0)
+    assert check([[1.3, 1.6, -2.5, 4.6]], [reference], tolerance=1.0) < 0.2
+
+
 def test_one_stored_output_for_all_inputs_is_caught_even_within_tolerance() -> None:
     """References that differ by less than the tolerance, as a random deep network gives them."""
     with pytest.raises(RunnerError, match="bit for bit"):
