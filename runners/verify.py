@@ -129,7 +129,7 @@ def _require_resemblance(output: Array, reference: Array, index: int, advice: st
     if not wanted:
         return
     cosine = float(ours @ theirs) / (size * wanted) if size else 0.0
-    if not (LEAST_COSINE <= cosine and 1 / MOST_SCALE <= size / wanted <= MOST_SCALE):
+    if not (cosine >= LEAST_COSINE and 1 / MOST_SCALE <= size / wanted <= MOST_SCALE):
         message = (
             f"output {index} has cosine {cosine:.3g} to the reference and {size / wanted:.3g} times its size"
             f" (at least {LEAST_COSINE:g}, and {1 / MOST_SCALE:g} to {MOST_SCALE:g} times)"
