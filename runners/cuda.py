@@ -1,6 +1,6 @@
 """What the runners need of CUDA, behind one small interface, and which binding provides it.
 
-Two bindings do: NVIDIA's `cuda.bindings` (package cuda-python) and `pycuda`. One is chosen when a runner
+Two bindings do: NVIDIA's `cuda.bindings` (package cuda-bindings) and `pycuda`. One is chosen when a runner
 loads, and its name and version are part of the protocol. No card has run this code: its calls were checked
 against `cuda.bindings` without a driver, its logic against a stand-in in tests/runners/stand_in_cuda.py.
 """
@@ -19,7 +19,7 @@ BINDINGS = {
     "cuda-bindings": ("cuda.bindings", "runners.cuda_bindings:BindingsCuda"),
     "pycuda": ("pycuda", "runners.cuda_pycuda:PycudaCuda"),
 }
-INSTALL = "Install one: pip install 'deploybench[trt]' (cuda-python), or 'deploybench[pycuda]'."
+INSTALL = "Install one: pip install 'deploybench[trt]' (it brings cuda-bindings), or 'deploybench[pycuda]'."
 DRIVER = "Run it on a machine with an NVIDIA GPU and a driver as new as this CUDA."
 MEMORY = "Use a smaller batch or resolution, fewer streams, or end what else uses this GPU."
 

@@ -1,17 +1,20 @@
 """Samples by CUDA events: the device's own clock on the streams that run the work, and the host's share.
 
-A sample has two passes over the same inferences, enqueued back to back:
+A sample is the device pass over its inferences. It first enqueues one inference more per stream, which is not
+timed: while it runs, the timed ones are enqueued behind it, so the span between the two events holds no wait
+for the host unless the host is the slower of the two. That span is the sample.
 
-- the host pass begins with an idle device: `enqueue` is the host's time until the last inference is handed
-  over, `host` its time until all of them are finished, as a caller who waits sees it;
-- the device pass first enqueues one inference more per stream, which is not timed: while it runs, the timed
-  ones are enqueued behind it, so the span between the two events holds no wait for the host unless the host
-  is the slower of the two. That span is the sample.
+Before some samples the same inferences run in a host pass. Each begins with an idle device and is waited for,
+as by a caller who needs its result: `enqueue` sums the host's time until an inference is handed over, `host`
+until it is finished. Waiting makes this pass slower than the other, several times so where inferences are
+short; it takes a HOST_SHARE of the time, so there are fewer values of these two than samples, spread over the
+round, and at least one.
 
 With several lanes inference i runs on lane i modulo their number, and the span is that of the whole batch,
 from the moment when every lane is free to the end of the last: divided by the loop count it is the inverse
-of throughput, not a latency. With transfers every inference is copied in, computed and copied out on its
-stream, with an event between each two; the sample sums the compute spans, `h2d` and `d2h` the others.
+of throughput, not a latency. So are `enqueue` and `host` then: a batch is enqueued back to back and waited
+for once. With transfers every inference is copied in, computed and copied out on its stream, with an event
+between each two; the sample sums the compute spans, `h2d` and `d2h` the others.
 
 Events are float32 milliseconds in steps of about 0.5 µs, and only spans inside one sample are read. No card
 has run this; a stand-in with a virtual device clock has (tests/runners/stand_in_cuda.py).
@@ -30,9 +33,11 @@ from runners.runner import HOST_CLOCK, Clock
 
 CLOCK_NAME = "CUDA events"
 LOOPS_PER_LANE = 4  # so that filling and draining the lanes is a small part of a batch
+HOST_SHARE = 0.25  # of the time of all samples, the passes included
 PASSES = (
     "one untimed inference first, then the timed ones enqueued behind it between two CUDA events; host and"
-    " enqueue from a pass of their own on an idle device"
+    " enqueue from passes of their own, a quarter of the time at most, in which every inference (on several"
+    " streams every batch) begins with an idle device and is waited for"
 )
 
 
@@ -85,31 +90,71 @@ class EventSampler:
         self._start, self._end = events.event(), events.event()
         self._spans: list[tuple[Any, Any, Any, Any]] = []
         self._device_pass = self._transfer_pass if self._transfers else self._compute_pass
+        self._host_pass = self._batch_host_pass if len(lanes) > 1 else self._waited_host_pass
         self.reserve(1)
 
     def reserve(self, count: int) -> None:
         names = ("host", "enqueue", *(("h2d", "d2h") if self._transfers else ()))
         self._parts = {name: np.full(count, -1, dtype=np.int64) for name in names}
-        self._size, self._next = count, 0
+        self._size, self._next, self._host_passes = count, 0, 0
+        self._spent_ns = self._host_spent_ns = self._last_host_ns = 0
+        self._orders: list[tuple[int, ...]] = []
 
     def parts(self, count: int) -> dict[str, Samples]:
-        return {name: values[:count].copy() for name, values in self._parts.items()}
+        taken = {name: min(count, self._host_passes) for name in ("host", "enqueue")}
+        return {name: values[: taken.get(name, count)].copy() for name, values in self._parts.items()}
 
     def sample(self, order: tuple[int, ...]) -> int:
-        place = min(self._next, self._size - 1)  # while warming up the parts are not kept
-        self._host_pass(order, place)
-        elapsed_ns = self._device_pass(order, place)
+        begin = self._clock()
+        self._remember(order)
+        if self._host_is_due():
+            self._take_host()
+        # While warming up the parts are not kept.
+        elapsed_ns = self._device_pass(order, min(self._next, self._size - 1))
         self._next += 1
+        self._spent_ns += self._clock() - begin
         return elapsed_ns
 
-    def _host_pass(self, order: tuple[int, ...], place: int) -> None:
+    def _remember(self, order: tuple[int, ...]) -> None:
+        """Orders take turns in host passes too: those of the samples that have one may lack an input."""
+        if self._orders and len(self._orders[0]) != len(order):
+            self._orders.clear()
+        if not any(order is known for known in self._orders):
+            self._orders.append(order)
+
+    def _host_is_due(self) -> bool:
+        """Whether one more host pass, as long as the last, stays within the share; the first is free."""
+        last_ns = self._last_host_ns
+        return self._host_spent_ns + last_ns <= HOST_SHARE * (self._spent_ns + last_ns)
+
+    def _take_host(self) -> None:
+        order = self._orders[self._host_passes % len(self._orders)]
+        place = min(self._host_passes, self._size - 1)
+        begin = self._clock()
+        self._parts["host"][place], self._parts["enqueue"][place] = self._host_pass(order)
+        self._last_host_ns = self._clock() - begin
+        self._host_spent_ns += self._last_host_ns
+        self._host_passes += 1
+
+    def _waited_host_pass(self, order: tuple[int, ...]) -> tuple[int, int]:
+        clock, enqueue, finish = self._clock, self._enqueue[0], self._finish
+        host_ns = enqueue_ns = 0
+        for index in order:
+            begin = clock()
+            enqueue(index)
+            handed_over = clock()
+            finish()
+            host_ns += clock() - begin
+            enqueue_ns += handed_over - begin
+        return host_ns, enqueue_ns
+
+    def _batch_host_pass(self, order: tuple[int, ...]) -> tuple[int, int]:
         clock = self._clock
         begin = clock()
         self._enqueue_all(order)
         handed_over = clock()
         self._finish()
-        self._parts["host"][place] = clock() - begin
-        self._parts["enqueue"][place] = handed_over - begin
+        return clock() - begin, handed_over - begin
 
     def _enqueue_all(self, order: tuple[int, ...]) -> None:
         if len(self._enqueue) == 1:

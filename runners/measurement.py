@@ -16,6 +16,7 @@ import numpy.typing as npt
 from models.spec import digest
 
 Samples = npt.NDArray[np.int64]
+OCCASIONAL_PARTS = ("host", "enqueue")  # not taken with every sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +130,10 @@ class Round:
     Each entry of `samples_ns` and `warmup_ns` is the elapsed time of `loop_count` inferences, in order;
     `position` is the place of this process in its round's order. `environment` holds readings `before` and
     `after`; `output_error` the largest relative difference of the runtime's outputs from the reference.
-    `parts` are other spans of the same samples, one value per sample: on a GPU `h2d`, `d2h`, `enqueue` (host
-    time until the work is handed over) and `host` (host time of the whole sample). `layers` is the runtime's
-    own profile, taken after the timed part: nanoseconds of one inference by layer name, in execution order.
+    `parts` are other spans of as many inferences as a sample has. `h2d` and `d2h` on a GPU have one value per
+    sample; `enqueue` (host time until the work is handed over) and `host` (until it is finished) are taken
+    apart, beside some of the samples, and have at least one value. `layers` is the runtime's own profile,
+    taken after the timed part: nanoseconds of one inference by layer name, in execution order.
     """
 
     round_index: int
@@ -179,6 +181,15 @@ class Round:
                 "parts": dict(parts or {}),
             }
         )
+
+
+def misfit(samples: int, parts: Mapping[str, Samples]) -> str:
+    """Which part has a number of values that so many samples cannot have (see Round); empty if none."""
+    for name, values in parts.items():
+        least = min(1, samples) if name in OCCASIONAL_PARTS else samples
+        if not least <= len(values) <= samples:
+            return f"part {name} has {len(values)} values for {samples} samples"
+    return ""
 
 
 @dataclass(frozen=True, slots=True)

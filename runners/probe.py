@@ -80,7 +80,7 @@ def _missing_binding(info: BackendInfo, kind: str) -> str | None:
         return None
     if any(findable(package) for package in CUDA_BINDINGS):
         return None
-    return "no CUDA binding is installed (cuda-python or pycuda); install one: pip install cuda-python"
+    return "no CUDA binding is installed (cuda-bindings or pycuda); install one: pip install cuda-bindings"
 
 
 DRIVER_FILES = ("/dev/nvidiactl", "/proc/driver/nvidia/version", "/dev/dxg")  # the last one under WSL

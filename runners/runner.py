@@ -52,7 +52,7 @@ class Sampler(Protocol):
         """Makes room for the parts of `count` samples and forgets those before."""
 
     def parts(self, count: int) -> dict[str, Samples]:
-        """Other spans of the first `count` samples since `reserve`, by name (see Round)."""
+        """Other spans beside the first `count` samples since `reserve`, by name (see Round)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,12 @@ from runners.measurement import Job
 from runners.runner import RunnerError, require_precision
 
 PROFILED = 10  # inferences; each layer's median counts
+BINDING_ERRORS = (
+    RuntimeError,
+    TypeError,
+    AttributeError,
+    ValueError,
+)  # of the package
 TYPES = {"fp16": "fp16", "half": "fp16", "bf16": "bf16", "bfloat16": "bf16", "int8": "int8", "fp8": "fp8"}
 WORDS = re.compile(r"\b(fp32|float|fp16|half|bf16|bfloat16|int8|fp8)\b", re.IGNORECASE)
 NOT_TOLD = "not told by the engine"
@@ -69,8 +75,22 @@ def profile(trt: Any, context: Any, run: Callable[[int], None]) -> dict[str, int
 
     `run` enqueues one inference of the context and waits for it. Layers are timed one by one, so their sum is
     more than an inference takes. The context keeps the profiler: it is good for nothing else afterwards.
-    Raises RunnerError `infer` where the runtime reports other layers from one inference to the next.
+    Raises RunnerError `infer` for an error of the package, and where it reports other layers from one
+    inference to the next.
     """
+    try:
+        passes = _profiled(trt, context, run)
+    except BINDING_ERRORS as error:
+        message = f"the profiler failed: {type(error).__name__}: {error}"
+        raise RunnerError("infer", message, "Nothing but the layers' times is missing.") from error
+    names = list(passes[0])
+    if any(list(found) != names for found in passes):
+        raise RunnerError("infer", "the profiler's layers differ between inferences")
+    return {name: round(float(np.median([found[name] for found in passes])) * 1e6) for name in names}
+
+
+def _profiled(trt: Any, context: Any, run: Callable[[int], None]) -> list[dict[str, float]]:
+    """Milliseconds by layer, of each of PROFILED inferences."""
     recorded: dict[str, float] = {}
 
     class Profiler(trt.IProfiler):  # type: ignore[misc]
@@ -87,7 +107,4 @@ def profile(trt: Any, context: Any, run: Callable[[int], None]) -> dict[str, int
         recorded.clear()
         run(number)
         passes.append(dict(recorded))
-    names = list(passes[0])
-    if any(list(found) != names for found in passes):
-        raise RunnerError("infer", "the profiler's layers differ between inferences")
-    return {name: round(float(np.median([found[name] for found in passes])) * 1e6) for name in names}
+    return passes

@@ -18,6 +18,7 @@ from runners.runner import RunnerError
 
 PACKAGES = ("tensorrt", "tensorrt_rtx")
 KEPT_LINES = 8
+REINSTALL = "Install it again: pip install 'deploybench[trt]' for tensorrt_rtx, or pip install tensorrt."
 REBUILD = "An engine loads on the compute capability and package version it was built for: build it here."
 
 
@@ -67,18 +68,29 @@ def candidates(builder: str) -> tuple[str, ...]:
 def load_engine(
     path: Path, packages: Sequence[str], *, import_package: Callable[[str], Any] = importlib.import_module
 ) -> Loaded:
-    """The engine in the first package that takes it; raises RunnerError `load` with what each said."""
+    """The engine in the first package that takes it.
+
+    Raises RunnerError with what each said: `unavailable` where none can be imported, else `load`.
+    """
     data = path.read_bytes()
-    said = []
+    said, imported = [], False
     for package in packages:
-        trt, log = import_package(package), Log()
+        try:
+            trt = import_package(package)
+        except (ImportError, OSError) as error:
+            said.append(f"{package} cannot be imported: {error}")
+            continue
+        imported, log = True, Log()
         logger = _logger(trt, log)
         runtime = trt.Runtime(logger)
         engine = runtime.deserialize_cuda_engine(data)
         if engine is not None:
             return Loaded(trt, f"{package} {trt.__version__}", engine, log, (logger, runtime))
         said.append(f"{package} {trt.__version__}: {log.last()}")
-    raise RunnerError("load", f"the engine cannot be loaded: {'; '.join(said)}", REBUILD)
+    message = f"the engine cannot be loaded: {'; '.join(said)}"
+    if not imported:
+        raise RunnerError("unavailable", message, REINSTALL)
+    raise RunnerError("load", message, REBUILD)
 
 
 def new_context(loaded: Loaded) -> Any:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from runners.measurement import Round, Samples
+from runners.measurement import Round, Samples, misfit
 
 MAGIC = b"DBF1"
 PREFIX = struct.Struct("<4sQ")
@@ -51,14 +51,11 @@ def encode_round(taken: Round) -> bytes:
 
 
 def decode_round(message: Message) -> Round:
-    """Raises ProtocolError where a part has not as many values as there are samples."""
+    """Raises ProtocolError where the number of a part's values does not fit that of the samples."""
     arrays = message.arrays
     parts = {name.removeprefix(PART): values for name, values in arrays.items() if name.startswith(PART)}
-    for name, values in parts.items():
-        if len(values) != len(arrays["samples_ns"]):
-            raise ProtocolError(
-                f"part {name} has {len(values)} values for {len(arrays['samples_ns'])} samples"
-            )
+    if wrong := misfit(len(arrays["samples_ns"]), parts):
+        raise ProtocolError(wrong)
     return Round.from_dict(message.header["round"], arrays["samples_ns"], arrays["warmup_ns"], parts)
 
 

@@ -5,14 +5,17 @@ Not part of the tests: these bars speak of time, and a slow machine may miss the
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from commands.artifacts import job
@@ -29,6 +32,7 @@ from runners.overhead import against_bare_loop, loop_cost_ns, sleep_reading_ns
 
 ROOT = Path(__file__).parents[2]
 BLOCKS_SECONDS, BLOCKS_HALF_WIDTH, HARNESS_SHARE = 480, 0.02, 0.15
+ENGINE_BUILD_SECONDS, ENGINES_GIGABYTES, ENGINES_AGAIN_SECONDS = 15, 8, 5
 
 
 def bench(*argv: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
@@ -110,6 +114,62 @@ def test_the_first_sample_comes_within_3_s(warm_cache, tmp_path):
     seconds = (first.started_at_ns - begun_ns + before_timing) / 1e9
     print(f"\nfirst timed sample after {seconds:.2f} s")
     assert seconds < 3
+
+
+def watched(*argv: str, cwd: Path) -> tuple[int, float, int]:
+    """Exit code, wall time in seconds, and peak of the memory of all of its processes in bytes.
+
+    The memory is resident memory, read every 0.2 s and summed, so what processes share counts several times.
+    """
+    begun, peak_bytes = time.monotonic(), 0
+    with (cwd / "output.txt").open("ab") as output:
+        command = [sys.executable, str(ROOT / "bench.py"), *argv]
+        running = psutil.Popen(command, cwd=cwd, stdout=output, stderr=output)
+        while running.poll() is None:
+            peak_bytes = max(peak_bytes, tree_bytes(running))
+            time.sleep(0.2)
+    return running.returncode, time.monotonic() - begun, peak_bytes
+
+
+def tree_bytes(root: psutil.Process) -> int:
+    total = 0
+    for one in [root, *root.children(recursive=True)]:
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended since it was listed
+            total += one.memory_info().rss
+    return total
+
+
+def test_engines_of_the_variants_suite(tmp_path):
+    """From an empty cache, then once more with all of it there. For a machine without a GPU."""
+    if availability("trt", "cuda") is None:
+        pytest.skip("this machine has a GPU: the engines would be timed too")
+    (tmp_path / "bench.toml").write_text((ROOT / "bench.toml").read_text())
+    config = ("--config", str(tmp_path / "bench.toml"))
+    argv = ("--suite", "variants", "--backend", "trt", "--target", "sm89", *config)
+    artifacts = tmp_path / "artifacts"
+
+    code, seconds, peak_bytes = watched(*argv, cwd=tmp_path)
+    assert code == 3, (tmp_path / "output.txt").read_text()
+    with Store(tmp_path / "results" / "bench.db", read_only=True) as opened:
+        info = opened.latest()
+        assert info is not None
+        results = opened.load_run(info.run_id).results
+    built_ns = {r.case.model.name: r.artifact.facts["build_ns"] for r in results if r.artifact}
+    written = {path: path.stat().st_mtime_ns for path in artifacts.rglob("*") if path.is_file()}
+
+    code, again_seconds, _ = watched(*argv, cwd=tmp_path)
+    assert code == 3
+    slowest = max(built_ns, key=lambda name: built_ns[name])
+    print(
+        f"\nengines: {len(built_ns)} in {seconds:.1f} s, the slowest in {built_ns[slowest] / 1e9:.1f} s"
+        f" ({slowest}), median {statistics.median(built_ns.values()) / 1e9:.2f} s; peak memory"
+        f" {peak_bytes / 1e9:.2f} GB; again {again_seconds:.2f} s; load {os.getloadavg()[0]:.2f}"
+    )
+    assert len(built_ns) == len(results) > 0
+    assert {path: path.stat().st_mtime_ns for path in artifacts.rglob("*") if path.is_file()} == written
+    assert built_ns[slowest] < ENGINE_BUILD_SECONDS * 1e9
+    assert peak_bytes < ENGINES_GIGABYTES * 1e9
+    assert again_seconds < ENGINES_AGAIN_SECONDS
 
 
 def test_the_blocks_suite_from_a_cold_cache(tmp_path):

@@ -152,7 +152,7 @@ def test_trt_without_a_binding_names_the_fix(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setattr(probe, "package_folder", lambda package: tmp_path)
     monkeypatch.setattr(probe, "findable", lambda package: False)
     monkeypatch.setattr(Path, "exists", lambda path: str(path).startswith("/dev"))
-    assert "pip install cuda-python" in (availability("trt", "cuda") or "")
+    assert "pip install cuda-bindings" in (availability("trt", "cuda") or "")
 
 
 def test_dotted_packages_are_looked_for_without_importing_them() -> None:

@@ -31,7 +31,7 @@ def test_errors_carry_cuda_s_name_and_text(name: str, kind: str) -> None:
 
 
 def test_every_name_of_an_error_exists_in_cuda() -> None:
-    runtime = pytest.importorskip("cuda.bindings.runtime", reason="cuda-python is not installed")
+    runtime = pytest.importorskip("cuda.bindings.runtime", reason="cuda-bindings is not installed")
     known = {error.name for error in runtime.cudaError_t}
     assert known >= cuda.UNAVAILABLE
     assert "cudaErrorMemoryAllocation" in known
@@ -64,7 +64,7 @@ def test_a_binding_that_cannot_be_imported_is_unavailable() -> None:
 @NO_DRIVER
 @pytest.mark.parametrize("blocking", [False, True])
 def test_without_a_driver_the_device_is_unavailable(blocking: bool) -> None:
-    pytest.importorskip("cuda.bindings", reason="cuda-python is not installed")
+    pytest.importorskip("cuda.bindings", reason="cuda-bindings is not installed")
     with pytest.raises(RunnerError, match=r"cudaErrorInsufficientDriver|cudaErrorNoDevice") as caught:
         cuda.open_device(0, blocking=blocking, binding="cuda-bindings")
     assert caught.value.kind == "unavailable"
@@ -73,7 +73,7 @@ def test_without_a_driver_the_device_is_unavailable(blocking: bool) -> None:
 @NO_DRIVER
 def test_every_call_of_the_binding_is_one_that_cuda_has_and_takes() -> None:
     """Without a driver each answers with its own error: a wrong name, arity or return would raise another."""
-    pytest.importorskip("cuda.bindings", reason="cuda-python is not installed")
+    pytest.importorskip("cuda.bindings", reason="cuda-bindings is not installed")
     import numpy as np
 
     from runners.cuda_bindings import BindingsCuda
@@ -106,7 +106,7 @@ def test_every_call_of_the_binding_is_one_that_cuda_has_and_takes() -> None:
 
 
 def test_a_stream_s_address_is_what_cuda_was_given() -> None:
-    runtime = pytest.importorskip("cuda.bindings.runtime", reason="cuda-python is not installed")
+    runtime = pytest.importorskip("cuda.bindings.runtime", reason="cuda-bindings is not installed")
     from runners.cuda_bindings import BindingsCuda
 
     assert BindingsCuda.stream_address(BindingsCuda.__new__(BindingsCuda), runtime.cudaStream_t(4096)) == 4096

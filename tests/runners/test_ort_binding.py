@@ -115,7 +115,7 @@ def test_without_a_driver_the_gpu_half_is_unavailable(
 
     if Path("/dev/nvidiactl").exists():
         pytest.skip("this machine has an NVIDIA driver")
-    pytest.importorskip("cuda.bindings", reason="cuda-python is not installed")
+    pytest.importorskip("cuda.bindings", reason="cuda-bindings is not installed")
     monkeypatch.setattr(ort_session, "_provider", lambda device: "CUDAExecutionProvider")
     inputs: Sequence[np.ndarray] = [np.zeros((1, 3, 24, 24), np.float32)]
     with pytest.raises(RunnerError, match="cudaError") as caught:

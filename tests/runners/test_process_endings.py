@@ -86,6 +86,17 @@ def test_readings_before_and_after_and_constructed_environment(
     assert taken.environment["variables"]["PYTHONHASHSEED"] == "0"
 
 
+def test_what_says_which_gpu_is_meant_reaches_the_process_and_is_recorded(
+    simulate: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the order `cuda:1` would be another GPU there than it is for this process."""
+    told = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "1,0"}
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    found = measured(run_job(simulate())).environment["variables"]
+    assert {name: found.get(name) for name in told} == told
+
+
 def test_peak_memory_is_the_child_s_own(simulate: MakeJob) -> None:
     """Linux hands the parent's peak on to the child; 400 MB here must not be seen there."""
     ballast = np.ones(50_000_000)

@@ -37,6 +37,7 @@ class Rig:
     folder: Path
     patch: pytest.MonkeyPatch
     packages: tuple[str, ...] = ("tensorrt_rtx",)
+    import_package: Callable[[str], Any] | None = None  # gives `trt` where it is None
     taken: int = 0
 
     def job(self, *, runtime: dict[str, Any] | None = None, batch: int = 2, **engine: Any) -> Job:
@@ -62,7 +63,7 @@ class Rig:
     def runner(self) -> TrtEngineRunner:
         return TrtEngineRunner(
             open_device=self.cuda.open_device,
-            import_package=lambda name: self.trt,
+            import_package=self.import_package or (lambda name: self.trt),
             find_packages=lambda builder: self.packages,
             clock=self.cuda.clock,
         )
@@ -96,8 +97,10 @@ def test_a_round_holds_device_time_host_parts_layers_and_the_protocol(rig: Rig) 
     assert taken.loop_count == 4
     assert np.allclose(taken.samples_ns, 4 * 300 * US, rtol=1e-5)
     assert set(taken.parts) == {"host", "enqueue"}
-    assert all(len(values) == len(taken.samples_ns) for values in taken.parts.values())
-    assert np.all(taken.parts["enqueue"] < taken.parts["host"])
+    count = len(taken.samples_ns)
+    assert {count / 10 < len(values) < count / 2 for values in taken.parts.values()} == {True}
+    assert np.allclose(taken.parts["enqueue"] / taken.loop_count, 20 * US, atol=2 * US)
+    assert np.allclose(taken.parts["host"] / taken.loop_count, (20 + 300) * US, atol=5 * US)
     assert taken.output_error == 0
     assert taken.layers == {"conv + relu": 150 * US, "gemm": 50 * US}
     assert taken.peak_device_bytes == 4 * 2 * 3 * 16 * 4  # three inputs and an output, fp32
@@ -294,6 +297,44 @@ def test_an_engine_of_another_version_is_refused_with_both_packages_words(rig: R
     assert "build it here" in error.advice
 
 
+def importing(good: dict[str, Any], broken: dict[str, Exception]) -> Callable[[str], Any]:
+    """Imports of packages of which some are installed and broken."""
+
+    def import_package(name: str) -> Any:
+        if name in broken:
+            raise broken[name]
+        return good[name]
+
+    return import_package
+
+
+@pytest.mark.parametrize("error", [ImportError("libnvinfer.so.10 is missing"), OSError("bad library")])
+def test_a_broken_package_does_not_hide_a_working_one(rig: Rig, error: Exception) -> None:
+    rig.packages = ("tensorrt", "tensorrt_rtx")
+    rig.import_package = importing({"tensorrt_rtx": rig.trt}, {"tensorrt": error})
+    assert "tensorrt_rtx 1.0" in rig.take(rig.job()).protocol.runtime
+
+
+def test_a_broken_package_is_told_where_the_other_one_refuses(rig: Rig) -> None:
+    rig.packages = ("tensorrt", "tensorrt_rtx")
+    rig.trt.refuses = "Version tag does not match"
+    rig.import_package = importing({"tensorrt_rtx": rig.trt}, {"tensorrt": ImportError("no library")})
+    error = rig.refused(rig.job())
+    assert error.kind == "load"
+    assert "tensorrt cannot be imported: no library" in str(error)
+    assert "Version tag does not match" in str(error)
+
+
+def test_packages_that_are_all_broken_are_unavailable(rig: Rig) -> None:
+    rig.packages = ("tensorrt", "tensorrt_rtx")
+    broken = {"tensorrt": ImportError("no library"), "tensorrt_rtx": OSError("not for this machine")}
+    rig.import_package = importing({}, broken)
+    error = rig.refused(rig.job())
+    assert error.kind == "unavailable"
+    assert all(str(said) in str(error) for said in broken.values())
+    assert "pip install" in error.advice
+
+
 @pytest.mark.parametrize(
     "runtime",
     [
@@ -331,6 +372,18 @@ def test_a_profile_that_fails_costs_no_round(rig: Rig) -> None:
     assert len(taken.samples_ns) > 5
 
 
+@pytest.mark.parametrize("raised", [RuntimeError, TypeError, AttributeError, ValueError])
+def test_an_error_of_the_package_s_profiler_costs_no_round(rig: Rig, raised: type[Exception]) -> None:
+    def fails(self: object) -> None:
+        raise raised("no such profiler")
+
+    rig.trt.IProfiler = type("IProfiler", (), {"__init__": fails})
+    taken = rig.take(rig.job())
+    assert taken.layers == {}
+    assert taken.environment["layers_error"] == f"the profiler failed: {raised.__name__}: no such profiler"
+    assert len(taken.samples_ns) > 5
+
+
 def test_a_busy_wait_does_not_pass_on_the_device_clock(rig: Rig) -> None:
     job = rig.job()
     error = rig.refused(replace(job, options={**job.options, "busy_wait_ns": 5}))
@@ -351,7 +404,7 @@ def test_without_a_driver_a_real_process_says_unavailable_and_built(
     rig: Rig, lock_dir: Path, tmp_path: Path
 ) -> None:
     """The real packages: cuda.bindings answers with an error, and no engine is touched."""
-    pytest.importorskip("cuda.bindings", reason="cuda-python is not installed")
+    pytest.importorskip("cuda.bindings", reason="cuda-bindings is not installed")
     if Path("/dev/nvidiactl").exists():
         pytest.skip("this machine has an NVIDIA driver")
     outcome = process.run_job(rig.job())

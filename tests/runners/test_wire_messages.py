@@ -79,13 +79,11 @@ def test_large_frames_pass_through_a_pipe() -> None:
     assert np.array_equal(messages[0].arrays["samples_ns"], np.arange(200_000))
 
 
-def part_frame(values: int) -> bytes:
-    return wire.encode(
-        {"round": {}}, {"samples_ns": np.arange(3), "warmup_ns": np.arange(1), "part:h2d": np.arange(values)}
-    )
-
-
-def test_a_part_that_does_not_fit_its_samples_is_refused() -> None:
-    (message,) = wire.Decoder().feed(part_frame(2))
-    with pytest.raises(wire.ProtocolError, match="part h2d has 2 values for 3 samples"):
+@pytest.mark.parametrize(
+    ("name", "values"), [("h2d", 2), ("h2d", 4), ("host", 0), ("host", 4), ("enqueue", 0), ("latency", 2)]
+)
+def test_a_part_that_does_not_fit_its_samples_is_refused(name: str, values: int) -> None:
+    arrays = {"samples_ns": np.arange(3), "warmup_ns": np.arange(1), f"part:{name}": np.arange(values)}
+    (message,) = wire.Decoder().feed(wire.encode({"round": {}}, arrays))
+    with pytest.raises(wire.ProtocolError, match=f"part {name} has {values} values for 3 samples"):
         wire.decode_round(message)
