@@ -19,7 +19,7 @@ from converters.artifact import Artifact, ConversionFailure
 from models.spec import Case
 from models.tables import UnknownNameError
 from reports.codec import decode, encode
-from reports.records_file import case_of
+from reports.records_file import case_of, check_suite
 from reports.strict import FormError, built, check, member
 from runners import BackendInfo, backend_info
 from runners.measurement import Timing
@@ -131,8 +131,10 @@ def _bundle(manifest: Manifest, folder: Path) -> Bundle:
     }
     if used != known.keys():
         raise FormError(f"{len(known.keys() - used)} files belong to no case")
+    suite = member(value, "suite", str, "bundle")
+    check_suite(suite, "bundle.suite")
     return Bundle(
-        suite=member(value, "suite", str, "bundle"),
+        suite=suite,
         focus=member(value, "focus", str, "bundle"),
         timing=_timing(member(value, "timing", dict, "bundle")),
         cases=cases,

@@ -16,7 +16,7 @@ from pathlib import Path
 from commands import INTERRUPTED, SOME_FAILED, artifacts
 from commands.bundle_contents import Bundle
 from commands.only_one import only_one
-from commands.resuming import exit_code, first_round, ledger
+from commands.resuming import exit_code, first_round, is_known, ledger
 from commands.timing import comparison
 from commands.untimed import not_here, unchanged
 from converters.artifact import Artifact, ConversionFailure
@@ -86,11 +86,9 @@ class BundleRun:
 
     def _measure(self, info: RunInfo) -> None:
         stored = self.store.load_run(info.run_id)
-        jobs = self._jobs(info, _open(stored))
+        jobs = self._jobs(info, stored)
         if not jobs:
             return
-        if info.finished_at_ns is not None:
-            self.store.reopen_run(info.run_id)
         timing = self.bundle.timing
         begin_ns = time.perf_counter_ns()
         try:
@@ -101,30 +99,38 @@ class BundleRun:
                 commit=lambda case_id, outcome: self._commit(info, case_id, outcome),
                 done={r.case.id: r.rounds for r in stored.results if r.case.id in jobs},
                 observe=_Observer(self.bundle.cases),
-                first_round=first_round(stored),
+                first_round=first_round(stored, timing.min_rounds),
                 groups={case.id: comparison(case) for case in self.bundle.cases},
             )
         finally:
             self.measuring_ns = time.perf_counter_ns() - begin_ns
 
-    def _jobs(self, info: RunInfo, cases: Sequence[Case]) -> dict[str, Job]:
-        """A job for every case that has a file and a device here; the others are recorded as failed."""
+    def _jobs(self, info: RunInfo, stored: StoredRun) -> dict[str, Job]:
+        """A job for every open case that has a file and a device here; the others are recorded as failed."""
         timing = self.bundle.timing
+        cases = _open(stored)
         simulated = artifacts.simulated_jobs(cases, timing, self.folder)
         jobs = {}
         for case in cases:
             outcome = self.bundle.outcomes.get(case.id)
             if isinstance(outcome, ConversionFailure):
-                self._commit(info, case.id, artifacts.as_failure(outcome))
+                self._note(info, stored, case.id, artifacts.as_failure(outcome))
             elif missing := not_here(case, "Run this bundle where the device is."):
-                self._commit(info, case.id, missing)
+                self._note(info, stored, case.id, missing)
             elif outcome is None:
                 jobs[case.id] = simulated[case.id]
             else:
                 jobs[case.id] = artifacts.job(case, outcome, timing)
         return jobs
 
+    def _note(self, info: RunInfo, stored: StoredRun, case_id: str, failure: Failure) -> None:
+        """What was found without a process: stored once, however often it is found again."""
+        if not is_known(stored, case_id, failure):
+            self._commit(info, case_id, failure)
+
     def _commit(self, info: RunInfo, case_id: str, outcome: Round | Failure) -> None:
+        if info.finished_at_ns is not None and not self.commits:
+            self.store.reopen_run(info.run_id)
         found = self.bundle.outcomes.get(case_id)
         artifact = found if isinstance(found, Artifact) else None
         self.store.append(info.run_id, case_id, outcome, artifact=artifact)

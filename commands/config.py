@@ -15,10 +15,12 @@ from commands import UsageError
 from commands.targets import TARGET
 from models.spec import PRECISIONS
 from models.tables import suggest
+from reports.records import SUITE_NAME
 from runners.measurement import Timing
 
 SCHEMA = 1
-_TYPE_NAMES = ("nullable", "bool", "int", "float", "str")  # pydantic puts a union's member into a place
+# pydantic puts a union's member into a place, and says so where the key is wrong and not its value
+_NO_PLACES = ("nullable", "bool", "int", "float", "str", "[key]")
 SHAPE = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})x([1-9]\d{0,5})")
 
 Positive = Annotated[int, Field(ge=1)]
@@ -80,7 +82,14 @@ def _target(value: object) -> object:
     return value
 
 
+def _suite_name(value: object) -> object:
+    if not SUITE_NAME.fullmatch(str(value)):
+        raise ValueError("a suite's name has letters, digits, _ and - only: its report is named after it")
+    return value
+
+
 Shape = Annotated[str, BeforeValidator(_shape)]
+SuiteName = Annotated[str, BeforeValidator(_suite_name)]
 Target = Annotated[str, BeforeValidator(_target)]
 Precision = Annotated[str, BeforeValidator(_precision)]
 Option = bool | int | float | str
@@ -141,7 +150,7 @@ class Config(_Table):
     paths: Paths = Paths()
     timing: TimingTable = TimingTable()
     trt: TrtTable = TrtTable()
-    suites: dict[str, Suite]
+    suites: dict[SuiteName, Suite]
 
     def suite(self, name: str) -> Suite:
         """Raises UsageError with the nearest known names."""
@@ -179,7 +188,7 @@ def _check_schema(path: Path, value: dict[str, Any]) -> None:
 
 def _explained(path: Path, error: ValidationError, value: object) -> Iterator[str]:
     for problem in error.errors():
-        where = tuple(part for part in problem["loc"] if part not in _TYPE_NAMES)
+        where = tuple(part for part in problem["loc"] if part not in _NO_PLACES)
         dotted = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in where).lstrip(".")
         if problem["type"] == "extra_forbidden":
             yield f"{path}: unknown key '{dotted}': {suggest(str(where[-1]), _known_keys(where[:-1]))}"

@@ -16,7 +16,7 @@ from commands import INTERRUPTED, SOME_FAILED, artifacts, options
 from commands.only_one import only_one
 from commands.plan import Plan
 from commands.published import published_figures
-from commands.resuming import exit_code, first_round, ledger
+from commands.resuming import exit_code, first_round, is_known, ledger
 from commands.timing import comparison
 from commands.untimed import carry, not_here, unchanged
 from converters.artifact import Artifact, ConversionFailure
@@ -43,6 +43,7 @@ class Execution:
     conversion_ns: int = 0
     measuring_ns: int = 0
     failed_ns: int = 0
+    commits: int = 0
     phases: list[Phases] = field(default_factory=list)
     started_at_ns: int = field(default_factory=time.time_ns)
 
@@ -63,7 +64,7 @@ class Execution:
             return SOME_FAILED
         self._close_session(self.info)
         stored = self.store.load_run(self.info.run_id)
-        if not self._missing(stored):
+        if not self._missing(stored) and (self.commits or stored.info.finished_at_ns is None):
             self.store.finish_run(self.info.run_id)
             stored = self.store.load_run(self.info.run_id)
         return self._report(stored, report)
@@ -112,11 +113,9 @@ class Execution:
         from reports.statistics import converged
 
         stored = self.store.load_run(info.run_id)
-        jobs = self._jobs(info, self._open_cases(stored))
+        jobs = self._jobs(info, stored)
         if not jobs:
             return
-        if info.finished_at_ns is not None:
-            self.store.reopen_run(info.run_id)
         done = {result.case.id: result.rounds for result in stored.results if result.case.id in jobs}
         target = self.plan.timing.target
         begin_ns = time.perf_counter_ns()
@@ -128,7 +127,7 @@ class Execution:
                 commit=lambda case_id, outcome: self._commit(info, case_id, outcome),
                 done=done,
                 observe=_Observer(self.plan, progress, done),
-                first_round=first_round(stored),
+                first_round=first_round(stored, self.plan.timing.min_rounds),
                 groups={case.id: comparison(case) for case in self.plan.cases},
             )
         finally:
@@ -150,26 +149,34 @@ class Execution:
             )
         return [case for case in self.plan.cases if case.id not in kept | untimed]
 
-    def _jobs(self, info: RunInfo, cases: Sequence[Case]) -> dict[str, Job]:
-        """A job for every case that has a file and a device here; the others are recorded as failed."""
+    def _jobs(self, info: RunInfo, stored: StoredRun) -> dict[str, Job]:
+        """A job for every open case that has a file and a device here; the others are recorded as failed."""
         simulated = artifacts.simulated_jobs(self.plan.cases, self.plan.timing, self.cache_root)
         jobs = {}
-        for case in cases:
+        for case in self._open_cases(stored):
             outcome = self.outcomes.get(case.id)
             if outcome is None:
                 jobs[case.id] = simulated[case.id]
             elif isinstance(outcome, ConversionFailure):
-                self._commit(info, case.id, artifacts.as_failure(outcome))
+                self._note(info, stored, case.id, artifacts.as_failure(outcome))
             elif missing := not_here(case, carry(self.args, case)):
-                self._commit(info, case.id, missing)
+                self._note(info, stored, case.id, missing)
             else:
                 jobs[case.id] = artifacts.job(case, outcome, self.plan.timing)
         return jobs
 
+    def _note(self, info: RunInfo, stored: StoredRun, case_id: str, failure: Failure) -> None:
+        """What was found without a process: stored once, however often it is found again."""
+        if not is_known(stored, case_id, failure):
+            self._commit(info, case_id, failure)
+
     def _commit(self, info: RunInfo, case_id: str, outcome: Round | Failure) -> None:
+        if info.finished_at_ns is not None and not self.commits:
+            self.store.reopen_run(info.run_id)
         found = self.outcomes.get(case_id)
         artifact = found if isinstance(found, Artifact) else None
         self.store.append(info.run_id, case_id, outcome, artifact=artifact)
+        self.commits += 1
         if isinstance(outcome, Round):
             self.phases.append(outcome.phases)
         else:
@@ -189,7 +196,12 @@ class Execution:
         return f"the same command{without} goes on from there"
 
     def _close_session(self, info: RunInfo) -> None:
-        """Where this invocation's wall time went, the report that follows left out."""
+        """Where this invocation's wall time went, the report that follows left out.
+
+        One that only showed a finished run leaves it as it is.
+        """
+        if info.finished_at_ns is not None and not self.commits:
+            return
         parts = ledger(self.phases, measuring_ns=self.measuring_ns, failed_ns=self.failed_ns)
         parts["conversion_ns"] = self.conversion_ns
         wall_ns = time.perf_counter_ns() - self.began_ns

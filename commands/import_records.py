@@ -72,11 +72,12 @@ def execute(args: argparse.Namespace) -> int:
 def _told(run: StoredRun, run_id: int, *, added: bool) -> str:
     if not added:
         return f"is in the store already, as run {run_id}: nothing added"
-    from reports.formatting import count
+    from reports.formatting import count, printable
 
     rounds = sum(len(result.rounds) for result in run.results)
     held = f"{count(len(run.results), 'case')}, {count(rounds, 'round')}"
-    return f"run {run_id}, suite {run.info.suite}, {held}; show it: python bench.py report --run {run_id}"
+    suite = printable(run.info.suite)
+    return f"run {run_id}, suite {suite}, {held}; show it: python bench.py report --run {run_id}"
 
 
 def _runs(args: argparse.Namespace) -> list[tuple[Path, str, StoredRun]]:

@@ -28,7 +28,7 @@ def execute(args: argparse.Namespace) -> int:
             return OK
         run = stored.chosen(store, args)
         config, base = options.load_config(args)
-        path = args.output or base / config.paths.reports / f"{run.info.suite}.html"
+        path = args.output or base / config.paths.reports / f"{_stem(run.info)}.html"
         from commands.published import published_figures
         from reports.html import write_report
 
@@ -46,6 +46,14 @@ def execute(args: argparse.Namespace) -> int:
     return OK
 
 
+def _stem(info: RunInfo) -> str:
+    """The suite's name, as `run` names its report; what no suite is called becomes a name in that folder."""
+    from reports.formatting import slug
+    from reports.records import SUITE_NAME
+
+    return info.suite if SUITE_NAME.fullmatch(info.suite) else slug(f"{info.suite}-run-{info.run_id}")
+
+
 def _list(runs: list[RunInfo], *, as_json: bool) -> None:
     if as_json:
         rows = [
@@ -61,8 +69,10 @@ def _list(runs: list[RunInfo], *, as_json: bool) -> None:
         ]
         print(json.dumps({"schema": 1, "runs": rows}))
         return
+    from reports.formatting import printable
+
     for run in runs:
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.started_at_ns / 1e9))
         when = when if run.started_at_ns else "unknown time".ljust(len(when))
         state = "" if run.finished_at_ns is not None else ", not finished"
-        print(f"{run.run_id:>4}  {when}  {run.suite:<12} {len(run.case_ids)} cases{state}")
+        print(f"{run.run_id:>4}  {when}  {printable(run.suite):<12} {len(run.case_ids)} cases{state}")

@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from commands import NOT_TIMED, OK, SOME_FAILED
+from reports.codec import encode
 from reports.records import StoredRun
-from runners.measurement import Phases
+from runners.measurement import Failure, Phases
 
 
-def first_round(stored: StoredRun) -> int:
-    """Rounds of a case that is tried again in a finished run are numbered after all others.
+def first_round(stored: StoredRun, min_rounds: int) -> int:
+    """The round that a case without any begins with: 0, or one after all others.
 
-    They have no neighbours, so they must not be paired with rounds of another day.
+    Where another case has its `min_rounds`, the interleaved ones are over and this case is tried again. It
+    has no neighbours among them, so it must not be paired with rounds that may be of another day. Whether
+    the run is finished says nothing of this: an interrupted second try leaves it unfinished.
     """
-    if stored.info.finished_at_ns is None:
+    if not any(len(result.rounds) >= min_rounds for result in stored.results):
         return 0
-    return max((r.round_index for result in stored.results for r in result.rounds), default=-1) + 1
+    return max(r.round_index for result in stored.results for r in result.rounds) + 1
+
+
+def is_known(stored: StoredRun, case_id: str, failure: Failure) -> bool:
+    """Is it the last that the run has of this case? Details, such as how long a step took, do not count."""
+    last = next((result.failure for result in stored.results if result.case.id == case_id), None)
+    return last is not None and encode(_told(last)) == encode(_told(failure))
+
+
+def _told(failure: Failure) -> dict[str, object]:
+    return replace(failure, detail={}).to_dict()
 
 
 def exit_code(stored: StoredRun, *, short: bool) -> int:

@@ -8,9 +8,13 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from commands import SOME_FAILED, UsageError, options, run
 from commands.timing import check_timing
+
+if TYPE_CHECKING:
+    from commands.bundle_run import BundleRun
 
 DESCRIPTION = """
 Measures the cases of a bundle with this machine's runtimes. Needed here are Python, NumPy, this project's
@@ -53,20 +57,35 @@ def execute(args: argparse.Namespace) -> int:
     from runners.suite import DeviceBusyError
 
     store = args.store.expanduser() if args.store else args.output.with_suffix(".db")
-    _check_paths(args, store)
     folder = store.with_name(f"{store.name}.files")
     try:
+        _check_paths(args, store)
         manifest = read_manifest(args.bundle)
         bundle = bundle_of(manifest, folder, trusted=_sha256(args.trust))
         timing = check_timing(replace(bundle.timing, **run.timing_overrides(args)))
         extract(manifest, folder)
         with Store(store) as opened:
             work = BundleRun(replace(bundle, timing=timing), opened, folder, args, began_ns)
-            return work.go(args.output)
+            return _go(work, args.output, store)
     except (ArchiveError, StoreError, OutputError) as error:
         raise UsageError(str(error)) from None
     except (DeviceBusyError, RunBusyError) as error:
         print(f"error: {error}", file=sys.stderr)
+        return SOME_FAILED
+
+
+def _go(work: BundleRun, output: Path, store: Path) -> int:
+    """Records that cannot be written in the end cost no round: the store has them all."""
+    from reports.files import OutputError
+
+    try:
+        return work.go(output)
+    except OutputError as error:
+        print(
+            f"error: {error}. The rounds are in {store}: run the same command with another -o and"
+            f" --store {store}",
+            file=sys.stderr,
+        )
         return SOME_FAILED
 
 
@@ -78,12 +97,13 @@ def _sha256(text: str) -> str:
 
 def _check_paths(args: argparse.Namespace, store: Path) -> None:
     """Nothing that is not ours is overwritten at the end of an hour of measuring."""
+    from reports.files import check_writable
     from reports.records_file import is_records_file
 
     output: Path = args.output
     resolved = [path.resolve() for path in (args.bundle, output, store)]
     if len(set(resolved)) != len(resolved):
         raise UsageError(f"the bundle, the records ({output}) and the store ({store}) must be three files")
-    if output.is_dir() or (output.exists() and not is_records_file(output)):
+    if output.exists() and not output.is_dir() and not (output.is_file() and is_records_file(output)):
         raise UsageError(f"{output} is there and is no file of records: name another with -o")
-    output.parent.mkdir(parents=True, exist_ok=True)
+    check_writable(output, "-o")

@@ -10,11 +10,11 @@ from commands import UsageError, options
 from models.spec import PRECISIONS, Case, ModelSpec, digest, sorted_options
 from models.tables import suggest
 from reports.records import CaseResult, RunInfo, StoredRun
+from reports.statistics import OTHER_TOOL
 from reports.trtexec import Settings, Times, TrtexecError, read_profile, read_times, settings_of
 from runners.measurement import Phases, Protocol, Round
 
 BACKEND = "trtexec"
-FLAG = "other_tool"
 
 
 def run_of(args: argparse.Namespace, path: Path) -> StoredRun:
@@ -39,7 +39,7 @@ def run_of(args: argparse.Namespace, path: Path) -> StoredRun:
         output_error=math.nan,
         phases=Phases(),
         started_at_ns=0,
-        flags=(FLAG,),
+        flags=(OTHER_TOOL,),
         parts=times.parts,
         layers=layers,
     )
@@ -95,11 +95,17 @@ def _protocol(args: argparse.Namespace, settings: Settings, times: Times) -> Pro
         inputs="trtexec's: one set, not rotated",
         warmup="trtexec's --warmUp, not checked for steadiness",
         min_sample_ns=0,
-        queue_depth=settings.streams,
-        cuda_graph=settings.cuda_graph,
+        queue_depth=settings.streams or 1,
+        cuda_graph=bool(settings.cuda_graph),
         transfers=times.transfers,
-        options={"command": args.trtexec_command} if args.trtexec_command else {},
+        options={**_unknown(settings), **({"command": args.trtexec_command} if args.trtexec_command else {})},
     )
+
+
+def _unknown(settings: Settings) -> dict[str, str]:
+    """What the protocol's own fields cannot leave open: there `false` and 1 stand for it."""
+    told = {"cuda_graph": settings.cuda_graph, "streams": settings.streams}
+    return {name: "unknown" for name, value in told.items() if value is None}
 
 
 def _info(args: argparse.Namespace, case: Case, taken: Round) -> RunInfo:

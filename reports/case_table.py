@@ -78,7 +78,7 @@ def _number_columns(table: RunTable) -> list[_Column]:
         ("GMACs", True, "multiply-accumulates; the papers say FLOPs", lambda r: number(r.gmacs, fmt.gmacs)),
         ("Params, M", True, "", lambda r: number(r.params_m, lambda v: fmt.significant(v, 3))),
         ("GMAC/s", True, "achieved", lambda r: number(r.gmacs_per_s, lambda v: fmt.significant(v, 3))),
-        ("Images/s", True, "batch over wall time of the timed loop",
+        ("Images/s", True, "batch over the mean time of an inference, with its copies where they are timed",
          lambda r: number(r.summary.throughput_per_s, lambda v: fmt.significant(v, 3))),
         ("Device memory", True, "the most that a round took", _device_memory),
         ("Parity", False, "largest relative error of the artifact", _parity_cell),

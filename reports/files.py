@@ -37,6 +37,22 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def check_writable(path: Path, option: str) -> None:
+    """Make the folder of a file that is to be written later, and try it with a file that goes again.
+
+    Raises OutputError, which names the `option` that gives another path.
+    """
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder: name a file with {option}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".probe", dir=path.parent)
+        os.close(handle)
+        Path(name).unlink()
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}; name another with {option}") from error
+
+
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text atomically. Raises OutputError."""
     with replacing(path) as temporary:

@@ -152,6 +152,11 @@ def listing(items: list[str]) -> str:
     return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}" if items else ""
 
 
+def printable(text: str) -> str:
+    """Another's text for a terminal: what would steer the terminal is shown escaped, as in `\\x1b`."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def slug(text: str) -> str:
     """A file name's worth of a label."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")

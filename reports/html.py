@@ -89,7 +89,7 @@ def _summary(table: RunTable) -> dict[str, Any]:
         "unranked": any(row.serious for row in table.rows),
         "axis_note": "All panels share one axis." if figures.shares_axis(facets, table.unit) else "",
         "latency_panels": figures.latency_panels(facets, table.unit),
-        "results": case_table.results(table),
+        "results": None if table.only_untimed else case_table.results(table),
         "filters": case_table.filters(table),
         "failures": view.failures(table),
         "flag_lines": view.flag_lines(table),
@@ -213,7 +213,7 @@ def _sections(page: dict[str, Any]) -> list[tuple[str, str]]:
     """(anchor, text) of the sections that this report has."""
     wanted = (
         ("latency", "Latency", bool(page["table"].rows)),
-        ("results", "All results", True),
+        ("results", "All results", page["results"] is not None),
         ("built", "Built, not timed", page["untimed"] is not None),
         ("layers", "Layers", page["layers"] is not None),
         ("cost", "FLOPs", bool(page["cost_chart"] or page["cost_panels"])),

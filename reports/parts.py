@@ -17,7 +17,10 @@ NAMES = {
     "h2d": ("H2D", "inputs to the device, device clock"),
     "d2h": ("D2H", "outputs to the host, device clock"),
     "enqueue": ("Enqueue", "host time until the work is handed over"),
-    "host": ("Host", "host time of the whole sample"),
+    "host": (
+        "Host",
+        "host time of an inference that is waited for; on several streams, of a batch over its size",
+    ),
     "latency": ("Latency", "H2D, compute and D2H together, as trtexec gives it"),
     "end_to_end": ("End to end", "from the first copy to the last one's end, as trtexec gives it"),
 }

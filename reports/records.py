@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,7 @@ from models.spec import Case
 from runners.measurement import Failure, Measurement, Round
 
 DEFAULT_TARGET = 0.01
+SUITE_NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")  # a suite names its report's file
 IMPORTED = "imported"  # in a run's config: where a run that came from a file has its own plan digest
 
 

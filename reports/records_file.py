@@ -24,13 +24,14 @@ from converters.artifact import Artifact
 from models.spec import Case
 from reports.codec import decode, encode
 from reports.files import write_text
-from reports.records import IMPORTED, CaseResult, RunInfo, Session, StoredRun
+from reports.records import IMPORTED, SUITE_NAME, CaseResult, RunInfo, Session, StoredRun
 from reports.strict import FormError, built, check, member
-from runners.measurement import Failure, Round, Samples
+from runners.measurement import Failure, Round, Samples, misfit
 
 FORMAT = "deploybench records"
 SCHEMA = 1
 MAX_BYTES = 2 << 30
+MAX_SAMPLE_NS = 10**15  # eleven days: no inference, and sums of samples stay far below what 64 bits hold
 _ARRAYS = ("samples_ns", "warmup_ns", "parts")
 
 
@@ -64,7 +65,13 @@ def read(path: Path) -> tuple[StoredRun, str]:
     whose values cannot have been measured: samples that are missing or not positive, parts of another length,
     a case whose id is not that of its facts.
     """
-    value = _loaded(path)
+    try:
+        return _checked(path, _loaded(path))
+    except RecursionError:  # wherever it is met: how deep is too deep differs between reading and writing
+        raise RecordsError(f"{path} is nested deeper than any file of records: copy it again") from None
+
+
+def _checked(path: Path, value: Mapping[str, Any]) -> tuple[StoredRun, str]:
     content, sha256 = value["content"], value["sha256"]
     if hashlib.sha256(encode(content).encode()).hexdigest() != sha256:
         raise RecordsError(f"{path} is not as it was written (its sha256 differs): copy it again")
@@ -83,6 +90,11 @@ def is_records_file(path: Path) -> bool:
 def content_digest(run: StoredRun) -> str:
     """The sha256 that `write` would give the run."""
     return hashlib.sha256(encode(content_of(run)).encode()).hexdigest()
+
+
+def results_digest(run: StoredRun) -> str:
+    """A sha256 over what was measured: every case with its artifact, rounds and failure."""
+    return hashlib.sha256(encode(content_of(run)["cases"]).encode()).hexdigest()
 
 
 def content_of(run: StoredRun) -> dict[str, Any]:
@@ -115,12 +127,19 @@ def run_of(content: object) -> StoredRun:
     fields = member(content, "run", dict, "content")
     info = built(lambda value: RunInfo(**{**value, "run_id": 0, "case_ids": ids}), fields, "run")
     built(lambda given: _Target(given.target), info, "run.config.timing")
+    check_suite(info.suite, "run.suite")
     if IMPORTED in info.config:
         raise FormError(f"run.config holds '{IMPORTED}', which only a store adds")
     if info.started_at_ns < 0 or (info.finished_at_ns or 0) < 0:
         raise FormError("run: started_at_ns and finished_at_ns cannot be negative")
     sessions = [_session(entry) for entry in _list(content, "sessions", "content")]
     return StoredRun(info, results, tuple(sessions))
+
+
+def check_suite(name: str, what: str) -> None:
+    """Raises FormError for a name that no suite of bench.toml can have: it becomes part of a path."""
+    if not SUITE_NAME.fullmatch(name):
+        raise FormError(f"{what}: {name[:60]!r} is no suite's name: letters, digits, _ and - only")
 
 
 def case_of(value: Mapping[str, Any], what: str) -> Case:
@@ -142,7 +161,7 @@ def _loaded(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_bytes().decode(), parse_constant=_refuse_constant)
     except OSError as error:
         raise RecordsError(f"{path} cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise RecordsError(
             f"{path} is no file of records, or was cut short ({error}): copy it again"
         ) from None
@@ -221,9 +240,8 @@ def _round(value: object, what: str) -> Round:
         name: _samples(item, f"{what}.parts.{name}", least=0)
         for name, item in member(value, "parts", dict, what).items()
     }
-    for name, values in parts.items():
-        if values.size != samples.size:
-            raise FormError(f"{what}.parts.{name}: {values.size} values for {samples.size} samples")
+    if wrong := misfit(samples.size, parts):
+        raise FormError(f"{what}: {wrong}")
     taken = built(lambda given: Round.from_dict(given, samples, warmup, parts), facts, what)
     check(taken.protocol, f"{what}.protocol")
     if taken.loop_count < 1 or taken.round_index < 0 or taken.attempt < 0 or taken.started_at_ns < 0:
@@ -232,13 +250,14 @@ def _round(value: object, what: str) -> Round:
 
 
 def _samples(value: object, what: str, *, least: int) -> Samples:
-    """Integer nanoseconds, each at least `least` and at most what 64 bits hold."""
+    """Integer nanoseconds, each from `least` to MAX_SAMPLE_NS."""
     if not isinstance(value, list):
         raise FormError(f"{what}: a list of whole numbers is missing")
     for index, number in enumerate(value):
-        if type(number) is not int or not least <= number < 2**63:
+        if type(number) is not int or not least <= number <= MAX_SAMPLE_NS:
             raise FormError(
-                f"{what}[{index}] = {str(number)[:40]} is no whole number from {least} nanoseconds up"
+                f"{what}[{index}] = {str(number)[:40]} is no whole number of nanoseconds from {least} to"
+                f" {MAX_SAMPLE_NS:.0e}"
             )
     samples = np.array(value, dtype=np.int64)
     samples.flags.writeable = False

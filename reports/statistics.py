@@ -29,7 +29,9 @@ MIN_SAMPLES_P90 = 64  # the sample counts that MLPerf's early stopping asks for,
 MIN_SAMPLES_P99 = 662
 MIN_ROUNDS = 5
 TIE = 0.01
+OTHER_TOOL = "other_tool"  # the flag of a round whose loop is not ours
 _DISTURBANCES = frozenset({"disturbed", "throttled"})
+_COPIES = ("h2d", "d2h")
 
 
 class ProtocolMismatchError(ValueError):
@@ -54,7 +56,8 @@ class Summary:
     `iqr_ratio` is the pooled interquartile range over the pooled median. Outliers are counted with Tukey's
     fences (1.5 and 3 interquartile ranges) of their own round and stay in. `within_spread` is the typical
     relative standard deviation inside a round (from the IQR), `between_spread` that of the round medians.
-    `repeated_rounds` were disturbed, taken again, and are not in the numbers.
+    `repeated_rounds` were disturbed, taken again, and are not in the numbers. `throughput_per_s` is None for
+    samples of another tool: they may overlap.
     """
 
     median_ns: float
@@ -80,7 +83,7 @@ class Summary:
     repeated_rounds: int
     unsteady_rounds: int
     loop_counts: tuple[int, ...]
-    throughput_per_s: float
+    throughput_per_s: float | None
 
     @property
     def converged(self) -> bool:
@@ -136,7 +139,8 @@ def summarize(measurement: Measurement, *, target: float, batch_size: int = 1) -
     """All statistics of one measurement.
 
     `target` is the wanted relative half width of the median's interval; `batch_size` images per inference,
-    for the throughput, which is images over the timed loop's wall time. Raises ValueError without rounds.
+    for the throughput, which is images over the sum of all samples and of the copies that were timed beside
+    them. Raises ValueError without rounds.
     """
     rounds = counted_rounds(measurement.rounds)
     if not rounds:
@@ -306,7 +310,11 @@ def _outliers(per_round: Sequence[Floats]) -> tuple[int, int]:
     return mild, severe
 
 
-def _throughput(rounds: Sequence[Round], batch_size: int) -> float:
+def _throughput(rounds: Sequence[Round], batch_size: int) -> float | None:
+    """Images per second of inferences one after the other; on several streams a sample is its whole batch."""
+    if any(OTHER_TOOL in r.flags for r in rounds):
+        return None
     inferences = sum(r.samples_ns.size * r.loop_count for r in rounds)
-    elapsed_ns = sum(int(r.samples_ns.sum()) for r in rounds)
+    spans = [span for r in rounds for span in (r.samples_ns, *(r.parts[n] for n in _COPIES if n in r.parts))]
+    elapsed_ns = sum(float(span.sum(dtype=np.float64)) for span in spans)
     return batch_size * inferences / (elapsed_ns * 1e-9)

@@ -113,6 +113,11 @@ class RunTable:
         return len(self.info.case_ids)
 
     @property
+    def only_untimed(self) -> bool:
+        """Every case is built and waits for its device."""
+        return bool(self.untimed) and not (self.rows or self.failures or self.pending)
+
+    @property
     def unit(self) -> tuple[float, str]:
         """One time unit for the whole table, so that columns can be read down: (ns per unit, name)."""
         medians = [row.summary.median_ns for row in self.rows]

@@ -67,7 +67,12 @@ def print_table(
 
 def _subtitle(table: RunTable) -> Text:
     info = table.info
-    parts = [f"suite {info.suite}", f"run {info.run_id}", fmt.moment(info.started_at_ns), *table.common]
+    parts = [
+        f"suite {fmt.printable(info.suite)}",
+        f"run {info.run_id}",
+        fmt.moment(info.started_at_ns),
+        *table.common,
+    ]
     if info.finished_at_ns is None:
         parts.append("not finished")
     return Text(", ".join(parts))

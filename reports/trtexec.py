@@ -48,7 +48,8 @@ class Times:
     """The queries of one trtexec process, one value per query in nanoseconds.
 
     `samples_ns` is the GPU compute time; `parts` has `h2d`, `d2h`, `enqueue`, `latency` and `end_to_end` as
-    far as the file has them. `transfers` is `none` where neither direction took any time, else `both`.
+    far as the file has them. `transfers` is `none` where neither direction took any time, `unknown` where the
+    file has neither, else `both`.
     """
 
     samples_ns: Samples
@@ -77,11 +78,12 @@ def read_times(path: Path, *, warmup_ms: float | None = None) -> Times:
     if "startEnqMs" in queries[0] and "endEnqMs" in queries[0]:
         parts["enqueue"] = np.array([_ns(q["endEnqMs"] - q["startEnqMs"]) for q in timed], dtype=np.int64)
     _check_parts(path, parts)
-    moved = [name for name in ("h2d", "d2h") if name in parts and parts[name].any()]
+    copies = [name for name in ("h2d", "d2h") if name in parts]
+    moved = any(parts[name].any() for name in copies)
     if not moved:
-        parts = {name: values for name, values in parts.items() if name not in ("h2d", "d2h")}
+        parts = {name: values for name, values in parts.items() if name not in copies}
     samples, warmup = (_nanoseconds(part, "computeMs") for part in (timed, queries[:first]))
-    return Times(samples, warmup, parts, "both" if moved else "none")
+    return Times(samples, warmup, parts, "both" if moved else "none" if copies else "unknown")
 
 
 def read_profile(path: Path) -> dict[str, int]:
@@ -105,23 +107,26 @@ def read_profile(path: Path) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class Settings:
-    """What a trtexec command line says about the protocol; what it does not say is unknown or the default."""
+    """What a trtexec command line says about the protocol.
 
-    cuda_graph: bool = False
+    None and `unknown` are what it does not say: the default of that trtexec holds, and defaults have changed.
+    """
+
+    cuda_graph: bool | None = None
     sync: str = "unknown"
-    streams: int = 1
+    streams: int | None = None
     warmup_ms: float | None = None
 
 
 def settings_of(command: str) -> Settings:
     """Read from --useCudaGraph, --useSpinWait, --infStreams=N (in older releases --streams) and --warmUp."""
-    words = command.split()
+    flags = {word.partition("=")[0] for word in command.split()}
     streams = re.search(r"--(?:infStreams|streams)[= ](\d+)", command)
     warmup = re.search(r"--warmUp[= ](\d+)", command)
     return Settings(
-        cuda_graph="--useCudaGraph" in words,
-        sync="spin" if "--useSpinWait" in words else "blocking" if command else "unknown",
-        streams=int(streams[1]) if streams else 1,
+        cuda_graph=True if "--useCudaGraph" in flags else None,
+        sync="spin" if "--useSpinWait" in flags else "unknown",
+        streams=int(streams[1]) if streams else None,
         warmup_ms=float(warmup[1]) if warmup else None,
     )
 

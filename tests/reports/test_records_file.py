@@ -37,7 +37,7 @@ def small_run(blocks_run):
     measured = [r for r in blocks_run.results if r.rounds][:2]
     failed = [r for r in blocks_run.results if r.failure][:1]
     taken = measured[0].rounds[0]
-    parts = {"h2d": np.zeros(taken.samples_ns.size, dtype=np.int64), "enqueue": taken.samples_ns // 2}
+    parts = {"h2d": np.zeros(taken.samples_ns.size, dtype=np.int64), "enqueue": taken.samples_ns[::3] // 2}
     odd = dataclasses.replace(taken, parts=parts, layers={"conv": 1200}, output_error=float("nan"))
     first = dataclasses.replace(measured[0], rounds=(odd, *measured[0].rounds[1:]))
     results = (first, *measured[1:], *failed)
@@ -135,7 +135,8 @@ def in_case(**fields):
         (in_round(samples_ns="many"), "a list of whole numbers is missing"),
         (in_round(samples_ns=None), "a list of whole numbers is missing"),
         (in_round(warmup_ns=[-3]), "warmup_ns[0] = -3"),
-        (in_round(parts={"h2d": [1]}), "1 values for"),
+        (in_round(parts={"h2d": [1]}), "part h2d has 1 values for"),
+        (in_round(parts={"host": []}), "part host has 0 values for"),
         (in_round(parts={"h2d": [-1]}), "parts.h2d[0] = -1"),
         (in_round(parts=None), "parts"),
         (in_round(loop_count=0), "out of range"),

@@ -280,7 +280,7 @@ def test_a_number_beyond_64_bits_is_a_clear_error(store, sample):
         )  # fmt: skip
 
 
-PARTS = {"h2d": [3, 4, 5], "enqueue": [1, 1, 2]}
+PARTS = {"h2d": [3, 4, 5], "enqueue": [1, 2]}  # the host's share is not taken with every sample
 
 
 def with_parts(sample, **changes):
@@ -302,10 +302,13 @@ def test_parts_come_back_in_order_with_every_value(store, begin, sample):
     assert same(found[2], plain)
 
 
-def test_a_part_without_one_value_per_sample_is_refused(store, begin, sample):
+@pytest.mark.parametrize(("name", "values"), [("h2d", [1, 2]), ("host", [1, 2, 3, 4]), ("host", [])])
+def test_a_part_that_does_not_fit_its_samples_is_refused(store, begin, sample, name, values):
     info = begin(store)
-    taken = dataclasses.replace(with_parts(sample), parts={"h2d": np.array([1, 2])})
-    with pytest.raises(StoreError, match=r"part 'h2d' of round 0 .* one value per sample"):
+    taken = dataclasses.replace(with_parts(sample), parts={name: np.array(values, dtype=np.int64)})
+    with pytest.raises(
+        StoreError, match=rf"round 0 of case .* {name} has {len(values)} values for 3 samples"
+    ):
         store.append(info.run_id, info.case_ids[0], taken, artifact=None)
     assert store.load_run(info.run_id).results[0].attempts == 0
 
