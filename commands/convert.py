@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import shutil
 import sys
@@ -11,13 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from commands import OK, SOME_FAILED, UsageError, options
+from commands.model_options import model_spec
 from models.spec import PRECISIONS, ModelSpec, sorted_options
 from models.tables import suggest
 
 if TYPE_CHECKING:
     from converters.artifact import Artifact, ConversionRequest
 
-TARGETS = {"onnx": "onnx", "exported-program": "exported_program", "trt": "engine"}
+TARGETS = {
+    "onnx": "onnx",
+    "exported-program": "exported_program",
+    "trt": "engine",
+    "coreml": "mlpackage",
+}
 HINTS = {"openvino": "OpenVINO reads the ONNX file as it is: use --to onnx"}
 
 
@@ -90,33 +95,8 @@ def _flavour(args: argparse.Namespace) -> str:
 
 
 def _spec(args: argparse.Namespace) -> ModelSpec:
-    from commands.config import parse_shape
-    from models.errors import ModelError
-    from models.info import INFO, check
-
     chosen = options.option_values(args.option, "--option")
-    given = args.resolution or str(INFO[args.model].resolution if args.model in INFO else 224)
-    if "x" in given:
-        side, channels = parse_shape(given)
-        chosen.setdefault("in_channels", channels)
-    else:
-        side = options.positive("--resolution")(given)
-    spec = ModelSpec(args.model, side, sorted_options(chosen), _weights(args.checkpoint))
-    try:
-        check(spec)
-    except (ModelError, ValueError) as error:
-        raise UsageError(str(error)) from None
-    return spec
-
-
-def _weights(checkpoint: Path | None) -> str:
-    if checkpoint is None:
-        return "random:0"
-    try:
-        with checkpoint.open("rb") as file:
-            return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
-    except OSError as error:
-        raise UsageError(f"checkpoint {checkpoint}: cannot be read: {error.strerror}") from None
+    return model_spec(args.model, resolution=args.resolution, chosen=chosen, checkpoint=args.checkpoint)
 
 
 def _copy(artifact: Artifact, folder: Path) -> Path:
@@ -131,12 +111,27 @@ def _copy(artifact: Artifact, folder: Path) -> Path:
         stem += f"-{told}"
     if not artifact.model.weights.startswith("random:") or _more_options(artifact.model) or artifact.build:
         stem += f"-{artifact.key[:8]}"  # weights and options that the name cannot tell
-    written = folder / f"{stem}{artifact.path.suffix}"
-    shutil.copyfile(artifact.path, written)
+    written = _written(artifact, folder, stem)
     facts: dict[str, Any] = artifact.to_dict()
     facts["path"] = written.name
     del facts["tensors"], facts["tensors_sha256"]  # they stay in the cache
     (folder / f"{stem}.json").write_text(json.dumps(facts, indent=1, sort_keys=True))
+    return written
+
+
+def _written(artifact: Artifact, folder: Path, stem: str) -> Path:
+    """The file, or of a Core ML package the folder that other tools open."""
+    if artifact.kind != "mlpackage":
+        written = folder / f"{stem}{artifact.path.suffix}"
+        shutil.copyfile(artifact.path, written)
+        return written
+    from converters.mlpackage_archive import unpack
+
+    written = folder / f"{stem}.mlpackage"
+    try:
+        unpack(artifact.path, written)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
     return written
 
 

@@ -48,6 +48,7 @@ CONVERTERS = {
     "onnx": "converters.onnx_from_torch:convert",
     "exported_program": "converters.exported_program_from_torch:convert",
     "engine": "converters.engine_from_onnx:convert",
+    "mlpackage": "converters.mlpackage_from_torch:convert",
 }
 
 # What each kind of file can be made in. A converter of another package checks its own.
@@ -55,9 +56,12 @@ PRECISIONS = {
     "onnx": ("fp32", "fp16", "bf16", "int8"),
     "exported_program": ("fp32", "bf16"),
     "engine": ("fp32", "fp16", "bf16", "int8"),
+    # What the compressed ones mean: converters.mlpackage_compress.COMPRESSIONS.
+    "mlpackage": ("fp32", "fp16", "fp16-int8w", "fp16-pal8", "fp16-pal6", "fp16-pal4", "fp16-sparse50"),
 }
 
-# Which build options a kind of file has; those of an engine are checked where its package is known.
+# Which build options a kind of file has; those of an engine are checked where its package is known,
+# those of an mlpackage in converters.mlpackage_options.
 BUILD_OPTIONS: dict[str, tuple[str, ...]] = {
     "onnx": ("dynamic_batch",),
     "exported_program": (),
@@ -98,6 +102,10 @@ def check(request: ConversionRequest) -> None:
         check_model(request.model)
     except ModelError as error:
         raise _refused(str(error)) from error
+    if request.kind == "mlpackage":
+        from converters.mlpackage_options import read
+
+        read(request)
     source = source_request(request)
     if source is None and request.target and request.kind in CONVERTERS:
         raise _refused(f"target {request.target}: {request.kind} is made for no GPU in particular")

@@ -74,7 +74,8 @@ class Artifact:
     """A file that a runtime loads, found again by `key` and trusted only while its sha256 is `sha256`.
 
     `tensors` is the path of an `.npz` beside it with `input_0`..`input_{K-1}` (real-valued, from `seed`) and
-    `reference_0`..`reference_{K-1}`: the eager fp32 model's outputs for them. `gmacs` counts
+    `reference_0`..`reference_{K-1}`: the eager fp32 model's outputs for them, or where weights were
+    compressed those of the model with these weights; inputs of an image are pixels. `gmacs` counts
     multiply-accumulates of the unfused eager model at batch 1 in units of 1e9. `folded` counts what
     reparameterization removed (`{"conv_bn": 12}`); `op_counts` the graph's operators. `target`, `build` and
     `flavour` are the request's. `source_key` is the artifact that this one was built from, where it was made
@@ -82,7 +83,7 @@ class Artifact:
     `modules` what the network's parts are called, by module path (`{"stages.0.0": "NCB"}`).
     """
 
-    kind: str  # "onnx", "exported_program", "engine"
+    kind: str  # "onnx", "exported_program", "engine", "mlpackage"
     path: Path
     sha256: str
     size_bytes: int

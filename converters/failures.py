@@ -92,7 +92,7 @@ def _place(error: BaseException, net: nn.Module | None) -> tuple[str, str]:
                 source = source if _is_torch(frame) else f"{frame.f_code.co_filename}:{line}"
             node = frame.f_locals.get("node")
             if isinstance(node, fx.Node) and node.meta.get("nn_module_stack"):
-                return _node_place(node)
+                return node_place(node)
         if module:
             break
     return module, source
@@ -102,7 +102,8 @@ def _is_torch(frame: FrameType) -> bool:
     return "torch" in Path(frame.f_code.co_filename).parts
 
 
-def _node_place(node: fx.Node) -> tuple[str, str]:
+def node_place(node: fx.Node) -> tuple[str, str]:
+    """Module path and source line of what an exported graph's node was made from, where it tells."""
     stack: Any = node.meta["nn_module_stack"]
     name = next(reversed(list(stack.values())))[0]
     lines = re.findall(r'File "([^"]+)", line (\d+)', node.meta.get("stack_trace") or "")

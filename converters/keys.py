@@ -24,6 +24,7 @@ TOOLCHAINS = {
     "onnx": ("torch", "onnx", "onnxscript", "onnxsim", "onnxruntime"),
     "exported_program": ("torch",),
     "engine": ("tensorrt", "tensorrt_rtx"),
+    "mlpackage": ("torch", "coremltools"),
 }
 
 

@@ -26,7 +26,7 @@ from converters.failures import failure_of
 from converters.files import sha256_of
 from converters.keys import cache_key, toolchain
 from converters.modules import module_kinds
-from converters.parity import LEAST_COSINES, ROUNDING_FACTOR, TOLERANCES, WIDEST, Array, compare
+from converters.parity import LEAST_COSINES, TOLERANCES, Array, compare, widened
 from converters.quiet import captured
 from converters.reparameterization import FusionReport, reparameterize_with_report
 from converters.source import Source, run_eager
@@ -72,8 +72,8 @@ class Ledger:
         module, unknown = ("", "") if parity.passed else _first_module(diverged)
         note = "; ".join(filter(None, (note, unknown)))
         if parity.tolerance > TOLERANCES[precision]:
-            widened = f"tolerance widened: eager fp32 is {self._rounding:.1e} off its float64 outputs"
-            note = "; ".join(filter(None, (note, widened)))
+            wider = f"tolerance widened: eager fp32 is {self._rounding:.1e} off its float64 outputs"
+            note = "; ".join(filter(None, (note, wider)))
         self.steps.append(Step(name, tool, parity, duration, note, module))
         if not parity.passed:
             raise ConversionError(_parity_failure(name, parity, module, tuple(self.steps)))
@@ -94,14 +94,13 @@ class Ledger:
         except ValueError as error:
             failure = ConversionFailure("parity_failed", name, str(error), steps=steps)
             raise ConversionError(failure) from error
-        return parity if parity.passed else self._widened(parity)
+        return parity if parity.passed else self._widened(parity, precision)
 
-    def _widened(self, parity: Parity) -> Parity:
+    def _widened(self, parity: Parity, precision: str) -> Parity:
         """Judged by the network's own rounding error, where that is more than the tolerance allows for."""
         if self._rounding is None:
             self._rounding = self.source.rounding()
-        wider = min(ROUNDING_FACTOR * self._rounding, WIDEST)
-        return replace(parity, tolerance=max(parity.tolerance, wider))
+        return replace(parity, tolerance=widened(parity.tolerance, self._rounding, precision))
 
 
 def _first_module(diverged: Callable[[], str]) -> tuple[str, str]:

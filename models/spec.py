@@ -14,7 +14,9 @@ from typing import Any
 Option = int | float | str | bool
 Options = tuple[tuple[str, Option], ...]  # sorted by name
 
-PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+# fp16 with weights that are stored in fewer bits: linear 8-bit, palettes, half of them zero.
+WEIGHT_PRECISIONS = ("fp16-int8w", "fp16-pal8", "fp16-pal6", "fp16-pal4", "fp16-sparse50")
+PRECISIONS = ("fp32", "fp16", "bf16", "int8", *WEIGHT_PRECISIONS)
 
 
 def canonical_json(value: object) -> str:

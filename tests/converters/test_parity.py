@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from converters.parity import TOLERANCES, compare, is_close, make_inputs
+from converters.parity import TOLERANCES, compare, is_close, make_inputs, widened
 from models.spec import ModelSpec
 
 SPEC = ModelSpec.of("block/ncb", resolution=7, in_channels=96)
@@ -81,3 +81,18 @@ def test_every_precision_that_can_be_made_has_a_tolerance() -> None:
     import converters
 
     assert {p for made in converters.PRECISIONS.values() for p in made} <= TOLERANCES.keys()
+
+
+@pytest.mark.parametrize(
+    ("tolerance", "rounding", "precision", "wanted"),
+    [
+        (1e-4, 1e-6, "fp32", 1e-4),
+        (1e-4, 1e-4, "fp32", 8e-4),
+        (1e-4, 1.0, "fp32", 1e-2),
+        (0.1, 1e-6, "fp16", 0.1),
+        (0.1, 2e-6, "fp16", 8 * 2e-6 * 2**13),
+        (0.1, 1e-3, "fp16", 0.25),
+    ],
+)
+def test_a_network_that_amplifies_rounding_has_a_wider_tolerance(tolerance, rounding, precision, wanted):
+    assert widened(tolerance, rounding, precision) == pytest.approx(wanted)
