@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help bench variants smoke test test-slow lint format benchmark lock clean distclean
+.PHONY: help bench variants smoke test test-slow swift-test lint format benchmark lock clean distclean
 
 help:
 	@echo "make bench      set everything up and run: python bench.py --suite blocks"
@@ -11,6 +11,7 @@ help:
 	@echo "make smoke      the same for three blocks, in seconds"
 	@echo "make test       set everything up and run the tests"
 	@echo "make test-slow  the tests that take minutes"
+	@echo "make swift-test the tests of the iPhone app's logic, where Swift 6 is installed"
 	@echo "make lint       ruff and mypy"
 	@echo "make format     let ruff format and fix"
 	@echo "make benchmark  how fast and how exact the harness itself is (about 15 minutes, on a quiet machine)"
@@ -32,6 +33,10 @@ test: $(VENV)/dev.stamp
 
 test-slow: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -q -m slow
+
+swift-test:
+	@if command -v swift >/dev/null; then swift test --package-path device_agents/BenchRunner/BenchCore; \
+		else echo "skipped: swift is not installed (Xcode 16, or Swift 6 for Linux)"; fi
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

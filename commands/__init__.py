@@ -22,6 +22,7 @@ VERBS = {
     "list": ("commands.listing", "what there is: models, blocks, suites, backends, devices"),
     "doctor": ("commands.doctor", "what this machine can build and time, and the fix for what it cannot"),
     "convert": ("commands.convert", "one model or block to one file, with its parity ledger"),
+    "verify": ("commands.verify", "read a model file back, and compare its outputs with a model's"),
     "report": ("commands.report", "write the report of a stored run again, or list the stored runs"),
     "export": ("commands.export", "a stored run as CSV, JSON, Parquet, records or pytest-benchmark JSON"),
     "bundle": ("commands.bundle", "a suite's files and plan as one archive for another machine"),
@@ -30,6 +31,7 @@ VERBS = {
         "commands.import_records",
         "records of another machine, or figures of trtexec, into the store",
     ),
+    "agent": ("commands.agent", "phones and boards: list them, run jobs there, import Xcode's reports"),
 }
 
 OK, SOME_FAILED, BAD_INPUT, NOT_TIMED, INTERRUPTED = 0, 1, 2, 3, 130

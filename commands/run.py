@@ -123,21 +123,11 @@ def timing_overrides(args: argparse.Namespace) -> dict[str, Any]:
 
 def _check_writable(report: Path, store: Path) -> None:
     """A report that cannot be written is better known before an hour of measuring than after it."""
-    from reports.files import OutputError
+    from reports.files import OutputError, check_writable
 
-    try:
-        report.parent.mkdir(parents=True, exist_ok=True)
-        if report.is_dir():
-            raise OutputError(f"report {report}: is a folder; name a file")
-        if report.resolve() == store.resolve():
-            raise OutputError(f"report {report}: is the result store; name another file")
-        probe = report.with_name(f".{report.name}.probe")
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise OutputError(
-            f"report {report}: cannot be written: {error.strerror}; name another with --report"
-        ) from None
+    if report.resolve() == store.resolve():
+        raise OutputError(f"report {report}: is the result store; name another file")
+    check_writable(report, "--report")
 
 
 def _show_plan(plan: Plan, cache_root: Path, *, as_json: bool) -> int:
