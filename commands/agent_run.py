@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 SUITE = "device"
 SERVE_SECONDS = 5.0
+MAX_FORGOTTEN = 1000  # what an order may list
 
 
 def run(args: argparse.Namespace) -> int:
@@ -175,7 +176,7 @@ def _measure(args: argparse.Namespace, info: DriverInfo, waiting: Waiting) -> _R
     failure: Failure | None = None
     try:
         if not box.journal.ended:
-            _host(args, info).run(box, waiting.files)
+            _host(args, info).run(box, waiting.files, forget=_taken(waiting.folder))
         else:
             _from_outbox(box)
     except DeviceProblem as problem:
@@ -191,6 +192,16 @@ def _measure(args: argparse.Namespace, info: DriverInfo, waiting: Waiting) -> _R
     wrong = failure is not None and failure.kind == "wrong_output"
     rounds = () if wrong else rounds_of(taken, driver=info.name, output_error=error)
     return _Row(waiting, rounds, failure)
+
+
+def _taken(folder: Path) -> list[str]:
+    """Jobs beside this one that have ended and are whole here: the device may delete its copies."""
+    found = []
+    for job in outboxes.waiting(folder.parent):
+        box = Outbox(job.folder, job.job)
+        if job.folder != folder and box.journal.ended and not box.expects_outputs:
+            found.append(job.job.job_id)
+    return found[:MAX_FORGOTTEN]
 
 
 def _from_outbox(box: Outbox) -> None:

@@ -74,6 +74,15 @@ def test_the_same_command_again_adds_nothing(agent, model):
     assert "round" not in told.err
 
 
+def test_what_was_taken_is_deleted_on_the_device_by_the_next_job(agent, model, tmp_path):
+    first = json.loads(agent("run", model, "--driver", "local", *QUICK)[1].out)["cases"][0]["job_id"]
+    mailbox = tmp_path / "box" / "this-machine-local"
+    assert list(mailbox.glob(f"{first}.*"))
+    agent("run", model, "--driver", "local", "--rounds", "1", "--round-seconds", "0.05")
+    assert not list(mailbox.glob(f"{first}.*"))
+    assert (tmp_path / "box" / first / "journal.jsonl").is_file()
+
+
 def test_an_outbox_is_run_by_serve_and_an_unknown_folder_is_refused(agent, model, tmp_path):
     agent("run", model, "--driver", "local", *QUICK)
     code, told = agent("serve", tmp_path / "box", "--driver", "local", "--once", "--json")

@@ -240,6 +240,21 @@ def test_a_phone_that_tells_another_story_is_not_believed(bench):
     assert one.told == [0]  # what was taken before is kept
 
 
+def test_a_whole_journal_that_is_another_one_is_not_believed(bench):
+    """Well formed and chained, as a phone that was wiped and measured again would have it."""
+    one, other = bench(Fault("unplug", "call", 9)), bench(name="other")
+    assert attempt(one)[1].name == "unplugged"
+    one.phone.mend()
+    other.phone.engine.latency_ns = 3_000_000
+    other.run()
+    name = f"{one.job.job_id}.journal.jsonl"
+    (one.phone.folder / name).write_bytes((other.phone.folder / name).read_bytes())
+    problem = attempt(one)[1]
+    assert problem.name == "journal_damaged"
+    assert "does not begin" in str(problem)
+    assert one.told == [0]
+
+
 def test_an_app_that_writes_nothing_is_given_up(bench):
     one = bench()
     one.phone._run_app = lambda: LaunchEnd(True)

@@ -142,3 +142,7 @@ def test_a_program_that_hangs_is_ended(phone, tmp_path):
 )
 def test_whatever_identifies_a_person_or_phone_is_taken_out(secret):
     assert secret not in redacted(f"failed for {secret} in it", "other")
+
+
+def test_an_identifier_of_any_form_is_replaced_by_its_alias():
+    assert redacted("phone my-phone-7 is gone", "my-phone-7") == f"phone {alias('my-phone-7')} is gone"
