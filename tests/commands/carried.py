@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from commands.plan import Overrides, make
 from converters.artifact import Artifact, ConversionRequest, TensorInfo
 from converters.cache import ArtifactCache
 from converters.keys import cache_key
+from reports.store import Store
+from runners.measurement import Failure
 
 SUFFIX = {"onnx": ".onnx", "exported_program": ".pt2", "engine": ".engine"}
 
@@ -78,3 +81,14 @@ def _stored(cache: ArtifactCache, request: ConversionRequest, content: bytes) ->
         )
 
     return cache.store(key, build)
+
+
+def fail_first_case(path: Path) -> str:
+    """The first case of the finished run 1 has a crash in place of its rounds; the case's id."""
+    with Store(path) as store:
+        case_id = store.load_run(1).results[0].case.id
+        with sqlite3.connect(path) as db:
+            db.execute("DELETE FROM records WHERE case_id = ?", (case_id,))
+        db.close()
+        store.append(1, case_id, Failure("crashed", "signal 11", signal=11, round_index=0), artifact=None)
+    return case_id

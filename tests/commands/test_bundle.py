@@ -15,7 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from models.spec import Case
+from commands.bundle_contents import content
+from converters import archive
+from converters.artifact import ConversionFailure
+from models.spec import Case, ModelSpec
+from reports.store import Store
+from runners.measurement import Timing
 
 ROOT = Path(__file__).parents[2]
 GPU = Path("/dev/nvidiactl").exists()
@@ -176,6 +181,58 @@ def test_what_cannot_be_converted_is_told_there_and_here(project, there):
     assert "swin_tiny" in reported
 
 
+def with_a_failed_conversion(path: Path) -> Path:
+    """A bundle of one simulated case and one that could not be converted."""
+    spec = ModelSpec.of("block/ncb", resolution=14, in_channels=384)
+    cases = (Case(spec, "simulated"), Case(spec, "onnxruntime"))
+    timing = Timing(
+        min_rounds=2, max_rounds=2, round_seconds=0.02, warmup_seconds=0.0, max_warmup_seconds=0.1,
+        target=0.5, deadline_seconds=30,
+    )  # fmt: skip
+    failed = {cases[1].id: ConversionFailure("unsupported", "exported", "no such operator")}
+    described, paths = content("tiny", "", timing, cases, failed, project={})
+    with path.open("wb") as file:
+        archive.write(file, described, paths)
+    return path
+
+
+def test_a_run_with_a_failed_conversion_settles(project, there):
+    path = with_a_failed_conversion(project.folder / "b.tar")
+    measured = run_there(project, path, there)
+    assert measured.code == 1
+    assert "failed: exported: no such operator" in measured.out
+    stored, first = records(there / "records.db"), (there / "records.json").read_bytes()
+    assert [row[1] for row in stored].count("failure") == 1
+    again = run_there(project, path, there)
+    assert again.code == 1
+    assert "failed: exported: no such operator" in again.out
+    assert records(there / "records.db") == stored
+    assert (there / "records.json").read_bytes() == first
+
+
+def test_what_is_tried_again_and_interrupted_at_once_leaves_the_run_finished(project, there, monkeypatch):
+    """Nothing was added, so the next invocation still knows that this is a second try."""
+    path = bundle(project)
+    run_there(project, path, there)
+    failed = carried.fail_first_case(there / "records.db")
+
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("commands.bundle_run.measure", interrupt)
+        assert run_there(project, path, there).code == 130
+    with Store(there / "records.db", read_only=True) as store:
+        assert store.load_run(1).info.finished_at_ns is not None
+    assert len(records(there / "records.db")) == 3 * 3 + 1
+    assert run_there(project, path, there).code == 0
+    with Store(there / "records.db", read_only=True) as store:
+        run = store.load_run(1)
+    assert run.info.finished_at_ns is not None
+    again = next(result for result in run.results if result.case.id == failed)
+    assert [taken.round_index for taken in again.rounds] == [3, 4, 5]
+
+
 def test_only_numpy_and_the_runtime_are_needed_there(project, there):
     """Every other package is made unfindable in the process and in those that it starts."""
     carried.put(project, "nets", "onnxruntime", carried.relu_graph, models=("nextvit_small",))
@@ -257,6 +314,46 @@ def test_an_interrupted_run_writes_what_there_is(project, there):
     assert "not finished" in project.bench("report").out
 
 
+def test_records_that_cannot_be_written_in_the_end_cost_no_round(project, there):
+    """A folder that takes the place of the records while they are measured stands in for a full disk."""
+    path, output = bundle(project, "--rounds", "6"), there / "records.json"
+    command = [sys.executable, str(ROOT / "bench.py"), "run-bundle", str(path), "-o", str(output)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not ((there / "records.db").exists() and _count(there / "records.db") >= 1):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    output.mkdir()
+    _, said = process.communicate()
+    assert process.returncode == 1
+    assert f"cannot write {output}" in said
+    assert (
+        f"The rounds are in {there / 'records.db'}: run the same command with another -o and --store" in said
+    )
+    taken = records(there / "records.db")
+    assert len(taken) == 24
+
+    told = ["-o", str(there / "other.json"), "--store", str(there / "records.db")]
+    assert project.bench("run-bundle", str(path), *told, config=False).code == 0
+    assert records(there / "records.db") == taken
+    value = json.loads((there / "other.json").read_text())
+    assert sum(len(case["rounds"]) for case in value["content"]["cases"]) == 24
+
+
+def test_records_that_cannot_be_written_are_refused_before_measuring(project, there):
+    path = bundle(project)
+    (there / "blocked").write_text("")
+    for output, says in (
+        (there / "blocked/records.json", "cannot write"),
+        (there, "is a folder"),
+    ):
+        told = ["-o", str(output), "--store", str(there / "records.db")]
+        refused = project.bench("run-bundle", str(path), *told, config=False)
+        assert refused.code == 2
+        assert says in refused.err
+        assert not (there / "records.db").exists()
+
+
 @pytest.mark.skipif(GPU, reason="an NVIDIA driver is here: the engines would be loaded")
 def test_engines_without_a_gpu_are_built_not_timed(project, there):
     pytest.importorskip("tensorrt_rtx", reason="planning for trt needs a TensorRT package")
@@ -311,7 +408,6 @@ def test_a_changed_bundle_measures_nothing(project, there):
 
 def crafted(path: Path, change) -> Path:
     """A bundle of the same files whose plan was changed and its sha256 made to match."""
-    from converters import archive
     from converters.archive_reader import read_manifest
 
     manifest = read_manifest(path)
@@ -355,6 +451,7 @@ def recased(**fields):
     [
         (lambda content: content.update(format="other"), "holds no bundle"),
         (lambda content: content.update(suite=3), "suite"),
+        (lambda content: content.update(suite="../up"), "bundle.suite: '../up' is no suite's name"),
         (lambda content: content["cases"].append(content["cases"][0]), "a case is listed twice"),
         (lambda content: content["cases"].pop(), "belong to no case"),
         (lambda content: content.pop("cases"), "'cases' is missing"),

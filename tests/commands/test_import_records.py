@@ -63,6 +63,11 @@ def test_trtexec_becomes_a_run_of_its_own(project, tmp_path):
     assert taken["samples_ns"][:2] == [3_000_000, 3_010_000]
     assert taken["layers"] == {"conv": 1_000_000}
     assert taken["protocol"]["cuda_graph"] is True
+    assert taken["protocol"]["options"]["streams"] == "unknown"
+    assert "cuda_graph" not in taken["protocol"]["options"]
+    assert taken["protocol"]["sync"] == "unknown"
+    assert case["summary"]["throughput_per_s"] is None
+    assert "Images/s" not in page
     assert taken["protocol"]["device"] == "cuda, Tesla T4"
     assert taken["output_error"] is None
 
@@ -103,6 +108,30 @@ def test_ours_and_trtexecs_never_share_a_ranking(project, tmp_path):
     table = build(replace(run, results=(theirs, ours)))
     assert sorted(facet.settings["backend"] for facet in table.facets) == ["trt", "trtexec"]
     assert all(len(facet.rows) == 1 for facet in table.facets)
+
+
+def test_without_a_command_the_protocol_claims_no_default(project, tmp_path):
+    assert project.bench("import", str(times(tmp_path)), *TOLD).code == 0
+    with Store(project.folder / "results/bench.db", read_only=True) as store:
+        protocol = store.load_run(1).results[0].rounds[0].protocol
+    assert protocol.options == {"cuda_graph": "unknown", "streams": "unknown"}
+    assert protocol.sync == "unknown"
+
+
+@pytest.mark.parametrize("suite", ["../escaped/page", "{folder}/escaped", "..", "red\x1b[31m"])
+def test_a_stored_suite_of_another_form_stays_in_the_folder_and_off_the_terminal(project, suite):
+    """A store that came from elsewhere may hold any name."""
+    name = suite.format(folder=project.folder)
+    with Store(project.folder / "deep/results/other.db") as store:
+        store.begin_run(suite=name, plan_digest="p", seed=0, command="", config={}, environment={}, cases=())
+    told = ["--store", str(project.folder / "deep/results/other.db")]
+    shown = project.bench("report", *told)
+    assert shown.code == 0, shown.err
+    written = [path.relative_to(project.folder).parent for path in project.folder.rglob("*.html")]
+    assert written == [Path("results")]
+    listed = project.bench("report", "--list", *told)
+    assert "\x1b" not in shown.out + listed.out
+    assert not suite.startswith("red") or r"red\x1b[31m" in listed.out
 
 
 def test_a_file_that_is_bad_keeps_the_good_ones_out(project, tmp_path):

@@ -131,6 +131,8 @@ def in_case(**fields):
         (in_round(samples_ns=[1.5]), "1.5"),
         (in_round(samples_ns=[True]), "True"),
         (in_round(samples_ns=[2**63]), str(2**63)),
+        (in_round(samples_ns=[2**62] * 4), "from 1 to 1e+15"),
+        (in_round(warmup_ns=[10**15 + 1]), "from 1 to 1e+15"),
         (in_round(samples_ns=[{"$float": "nan"}]), "nan"),
         (in_round(samples_ns="many"), "a list of whole numbers is missing"),
         (in_round(samples_ns=None), "a list of whole numbers is missing"),
@@ -154,6 +156,13 @@ def in_case(**fields):
         (lambda content: content["cases"].append(content["cases"][0]), "listed twice"),
         (lambda content: content["run"].update(started_at_ns=-1), "cannot be negative"),
         (lambda content: content["run"].update(seed="a"), "run.seed: 'a'"),
+        (
+            lambda content: content["run"].update(suite="../../escaped/page"),
+            "'../../escaped/page' is no suite's",
+        ),
+        (lambda content: content["run"].update(suite="/tmp/page"), "no suite's name"),
+        (lambda content: content["run"].update(suite=""), "no suite's name"),
+        (lambda content: content["run"].update(suite="red\x1b[31m"), "'red\\x1b[31m' is no suite's name"),
         (lambda content: content["run"].pop("suite"), "suite"),
         (lambda content: content.update(cases=None), "cases"),
         (lambda content: content.update(sessions=[{"wall_ns": 1}]), "session"),
@@ -218,6 +227,15 @@ def test_other_files_are_no_records(tmp_path, text):
         read(path)
 
 
+@pytest.mark.parametrize("depth", [100, 300, 500, 700, 900, 20_000])
+def test_deeply_nested_content_is_no_records(tmp_path, depth):
+    path = tmp_path / "deep.json"
+    content = "[" * depth + "0" + "]" * depth
+    path.write_text(f'{{"format": "deploybench records", "schema": 1, "sha256": "x", "content": {content}}}')
+    with pytest.raises(RecordsError, match=r"deep\.json.*copy it again"):
+        read(path)
+
+
 def test_a_newer_schema_says_update(small_run, tmp_path):
     path = tmp_path / "r.json"
     write(small_run, path)
@@ -255,6 +273,41 @@ def test_a_run_that_is_here_already_is_not_added_to_its_own_store(tmp_path, smal
         write(own, tmp_path / "own.json")
         found, sha256 = read(tmp_path / "own.json")
         assert store.import_runs({sha256: found}) == {sha256: (info.run_id, False)}
+
+
+def carried_by(store: Store, run, *, rounds: int):
+    """The run as a suite of this store would have taken it, as far as the first rounds of every case."""
+    info = run.info
+    begun = store.begin_run(
+        suite=info.suite, plan_digest=info.plan_digest, seed=info.seed, command=info.command,
+        config=info.config, environment=info.environment, cases=[r.case for r in run.results],
+    )  # fmt: skip
+    for result in run.results:
+        outcomes = [*result.rounds[:rounds], *([result.failure] if result.failure else [])]
+        for outcome in outcomes:
+            store.append(begun.run_id, result.case.id, outcome, artifact=result.artifact)
+    return begun
+
+
+def test_a_file_with_more_rounds_than_the_run_here_is_added(small_run, tmp_path):
+    """As where the store is an older backup, and the file was written from the one that was lost."""
+    with Store(tmp_path / "s.db", clock_ns=lambda: small_run.info.started_at_ns) as store:
+        begun = carried_by(store, small_run, rounds=2)
+        sha256 = content_digest(small_run)
+        assert store.import_runs({sha256: small_run}) == {sha256: (begun.run_id + 1, True)}
+        assert len(store.load_run(begun.run_id + 1).results[0].rounds) == len(small_run.results[0].rounds)
+        assert store.import_runs({sha256: small_run}) == {sha256: (begun.run_id + 1, False)}
+
+
+def test_a_run_here_that_was_only_shown_since_is_the_same(small_run, tmp_path):
+    with Store(tmp_path / "s.db", clock_ns=lambda: small_run.info.started_at_ns) as store:
+        begun = carried_by(store, small_run, rounds=1000)
+        written = store.load_run(begun.run_id)
+        store.finish_run(begun.run_id)
+        store.add_session(begun.run_id, 5, 10**9, {})
+        assert content_digest(store.load_run(begun.run_id)) != content_digest(written)
+        sha256 = content_digest(written)
+        assert store.import_runs({sha256: written}) == {sha256: (begun.run_id, False)}
 
 
 def test_all_files_are_imported_or_none(small_run, tmp_path):

@@ -75,6 +75,24 @@ def test_throughput_is_images_over_the_wall_time_of_the_loop(measure):
     assert summary.throughput_per_s == pytest.approx(8 * 4 * 4 / 8e-3)
 
 
+def test_throughput_counts_the_copies_that_are_timed_beside_the_samples(measure):
+    copies = {"h2d": np.array([500_000, 500_000]), "d2h": np.array([250_000, 750_000])}
+    others = {"enqueue": np.array([9_000_000]), "host": np.array([9_000_000])}
+    measured = measure([1_000_000, 3_000_000], loops=4, parts={**copies, **others})
+    assert stats.summarize(measured, target=0.01).throughput_per_s == pytest.approx(2 * 4 / 6e-3)
+
+
+def test_samples_of_another_tool_give_no_throughput(measure):
+    """Four streams of 4 ms each are 1000 inferences per second, and 250 by their sum."""
+    measured = measure([4_000_000] * 8, flags=("other_tool",))
+    assert stats.summarize(measured, target=0.01).throughput_per_s is None
+
+
+def test_throughput_of_very_long_samples_does_not_overflow(measure):
+    measured = measure([10**15] * 18_447)
+    assert stats.summarize(measured, target=0.01).throughput_per_s == pytest.approx(1e-6)
+
+
 @pytest.mark.parametrize(
     ("count", "p90", "p99"), [(63, False, False), (64, True, False), (661, True, False), (662, True, True)]
 )

@@ -81,6 +81,7 @@ def test_only_compute_times_are_needed(tmp_path):
     times = read_times(saved(tmp_path, [{"computeMs": 2}, {"computeMs": 2.5}]))
     assert times.samples_ns.tolist() == [2_000_000, 2_500_000]
     assert times.parts == {}
+    assert times.transfers == "unknown"
 
 
 @pytest.mark.parametrize(
@@ -164,3 +165,10 @@ def test_a_command_line_tells_the_protocol():
     told = settings_of("trtexec --onnx=m.onnx --useCudaGraph --useSpinWait --infStreams=2 --warmUp=500")
     assert told == Settings(cuda_graph=True, sync="spin", streams=2, warmup_ms=500.0)
     assert settings_of("trtexec --onnx=m.onnx --streams=4").streams == 4
+    assert settings_of("trtexec --useCudaGraph=1").cuda_graph is True
+
+
+@pytest.mark.parametrize("command", ["", "trtexec --loadEngine=m.engine", "trtexec --onnx=--useCudaGraph"])
+def test_what_a_command_line_does_not_name_is_unknown_and_no_default(command):
+    """Newer releases use CUDA graphs and spin-wait unless told otherwise, older ones do not."""
+    assert settings_of(command) == Settings(cuda_graph=None, sync="unknown", streams=None, warmup_ms=None)

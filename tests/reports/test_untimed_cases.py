@@ -154,6 +154,16 @@ def test_the_page_has_a_section_of_its_own_for_them(mixed_run):
     assert "built, not timed" in re.search(r'<table id="cases".*?</table>', page, re.DOTALL)[0]
 
 
+def test_a_page_with_nothing_timed_says_so_once(engines_run, mixed_run):
+    page = render(engines_run, published=PUBLISHED)
+    assert 'id="results"' not in page
+    assert 'href="#results"' not in page
+    assert 'href="#built"' in page
+    assert 'href="#results"' in render(mixed_run, published=PUBLISHED)
+    failed = replace(mixed_run, results=mixed_run.results[2:])
+    assert 'id="results"' in render(failed)  # what failed is told there
+
+
 def test_a_published_latency_is_on_no_axis(engines_run):
     page = render(engines_run, published=PUBLISHED)
     assert 'id="latency"' not in page
