@@ -16,10 +16,10 @@ from device_agents.xcode_report import XcodeReport, XcodeReportError, read
 from models.spec import PRECISIONS, Case, ModelSpec, digest
 from models.tables import suggest
 from reports.records import CaseResult, RunInfo, StoredRun
+from reports.statistics import OTHER_TOOL
 from runners.measurement import Phases, Protocol, Round
 
 BACKEND = "xcode-report"
-FLAG = "other_tool"
 
 
 def import_reports(args: argparse.Namespace) -> int:
@@ -118,7 +118,7 @@ def rounds_of(report: XcodeReport) -> tuple[Round, ...]:
                 phases=Phases(),
                 started_at_ns=report.started_at_ns,
                 environment=environment,
-                flags=(FLAG, *fallen),
+                flags=(OTHER_TOOL, *fallen),
             )
         )
     return tuple(found)
