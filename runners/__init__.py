@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from models.spec import Option
+from models.spec import WEIGHT_PRECISIONS
+from runners.options import OPTIONS, RuntimeOption
 
 RUNNERS: dict[str, str] = {
     "torch": "runners.torch_eager:TorchEagerRunner",
@@ -27,10 +28,13 @@ class BackendInfo:
 
     `artifact_kind` is the file it loads (`onnx`, `exported_program`, `engine`, `simulation`, `none`);
     `package` the importable package, empty where none is needed, and `alternatives` those that do as well;
-    `extra` the project's extra that installs it; `devices` the kinds without an index, the usual one first;
+    `extra` the project's extra that installs it; `devices` the kinds without an index, and `precisions`, the
+    usual one first; `agent_format` how the agent of a device takes the file (`mlpackage-zip`, `onnx`), empty
+    where none runs it: the devices that are drivers of `device_agents` are measured that way;
     `flavour` where it wants a quantized graph's QuantizeLinear pairs; `options` the runtime options that a
-    case may set, with their defaults; `file_precisions` the precision of the file where it is not the case's,
-    because the runtime lowers an fp32 file by itself; `real` is false where no network runs.
+    case may set (in this project those of runners/options.py); `file_precisions` the precision of the file
+    where it is not the case's, because the runtime lowers an fp32 file by itself; `real` is false where no
+    network runs.
     """
 
     name: str
@@ -43,8 +47,9 @@ class BackendInfo:
     real: bool = True
     alternatives: tuple[str, ...] = ()
     flavour: str = ""
-    options: Mapping[str, Option] = field(default_factory=dict)
+    options: Mapping[str, RuntimeOption] = field(default_factory=dict)
     file_precisions: Mapping[str, str] = field(default_factory=dict)
+    agent_format: str = ""
 
     @property
     def packages(self) -> tuple[str, ...]:
@@ -59,7 +64,7 @@ BACKENDS: dict[str, BackendInfo] = {
         "torch",
         "PyTorch, the exported program's graph run eagerly",
         ("cpu", "cuda"),
-        options={"cuda_graph": False},
+        options=OPTIONS["torch"],
     ),
     "torch-compile": BackendInfo(
         "torch-compile",
@@ -67,17 +72,18 @@ BACKENDS: dict[str, BackendInfo] = {
         "torch",
         "PyTorch, torch.compile with inductor",
         ("cpu", "cuda"),
-        options={"cuda_graph": False},
+        options=OPTIONS["torch-compile"],
     ),
     "onnxruntime": BackendInfo(
         "onnxruntime",
         "onnx",
         "onnxruntime",
         "ONNX Runtime session",
-        ("cpu", "cuda"),
+        ("cpu", "cuda", "local"),
         ("fp32", "int8"),
         flavour="cpu",
-        options={"allow_spinning": True, "graph_optimization": "all"},
+        options=OPTIONS["onnxruntime"],
+        agent_format="onnx",
     ),
     "openvino": BackendInfo(
         "openvino",
@@ -88,7 +94,7 @@ BACKENDS: dict[str, BackendInfo] = {
         ("fp32", "bf16", "int8"),
         "openvino",
         flavour="cpu",
-        options={"ENABLE_CPU_PINNING": "", "ENABLE_HYPER_THREADING": ""},
+        options=OPTIONS["openvino"],
         file_precisions={"bf16": "fp32"},
     ),
     "trt": BackendInfo(
@@ -101,13 +107,17 @@ BACKENDS: dict[str, BackendInfo] = {
         "trt",
         alternatives=("tensorrt_rtx",),
         flavour="trt",
-        options={
-            "cuda_graph": False,
-            "transfers": "none",
-            "streams": 1,
-            "sync": "spin",
-            "cuda_binding": "",
-        },
+        options=OPTIONS["trt"],
+    ),
+    "coreml": BackendInfo(
+        "coreml",
+        "mlpackage",
+        "coremltools",
+        "Core ML package, timed by the agent of a device",
+        ("iphone", "mac", "coremltools", "simulated"),
+        ("fp16", "fp32", *WEIGHT_PRECISIONS),
+        "coreml",
+        agent_format="mlpackage-zip",
     ),
     "simulated": BackendInfo(
         "simulated",
@@ -126,6 +136,7 @@ BACKENDS: dict[str, BackendInfo] = {
         ("cpu",),
         ("fp32", "fp16", "bf16", "int8"),
         real=False,
+        options=OPTIONS["null"],
     ),
 }
 
@@ -147,7 +158,7 @@ def backend_names() -> tuple[str, ...]:
     """Every backend that can be asked for, this project's first."""
     from models import tables
 
-    return tables.names(RUNNERS, "runners")
+    return tuple(dict.fromkeys((*BACKENDS, *tables.names(RUNNERS, "runners"))))
 
 
 def parse_device(device: str) -> tuple[str, int]:

@@ -1,14 +1,15 @@
 """A TensorRT engine timed with nothing around it: what our own number for the same file is checked against.
 
 Run as a script, not imported: it knows nothing of this project. Arguments as runners/bare_loop.py, and
-`package` and `device`. It does what trtexec does without transfers: inferences enqueued one ahead of the
-device, each between two events of its own. Prints their nanoseconds. No card has run it.
+`package` and `device`; what it reads and prints too. It does what trtexec does without transfers: inferences
+enqueued one ahead of the device, each between two events of its own. No card has run it.
 """
 
 from __future__ import annotations
 
 import importlib
 import json
+import statistics
 import sys
 import time
 from pathlib import Path
@@ -33,7 +34,10 @@ def main() -> None:
     name, inputs = _bind(trt, engine, context, asked["tensors"])
     run = _Run(context, stream, name, inputs)
     run.timed(asked["warmup_seconds"])
-    print(json.dumps(run.timed(asked["seconds"])))
+    print("ready", flush=True)
+    for line in sys.stdin:
+        run.timed(float(line) / 5)
+        print(statistics.median(run.timed(float(line))), flush=True)
 
 
 class _Run:

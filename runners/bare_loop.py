@@ -1,12 +1,14 @@
 """ONNX Runtime timed with nothing around it: what our own number for the same file is checked against.
 
 Run as a script, not imported: it knows nothing of this project. Arguments: one JSON object with `artifact`,
-`tensors`, `threads`, `loops`, `warmup_seconds` and `seconds`. Prints the samples' nanoseconds per inference.
+`tensors`, `threads`, `loops` and `warmup_seconds`. Prints `ready`, then for each line of seconds the median
+nanoseconds per inference of so long a window, after a fifth of it untimed.
 """
 
 from __future__ import annotations
 
 import json
+import statistics
 import sys
 import time
 from typing import Any
@@ -25,7 +27,11 @@ def main() -> None:
     with np.load(asked["tensors"]) as file:
         feeds = [{name: file[key]} for key in file.files if key.startswith("input_")]
     _time(session, feeds, loops=asked["loops"], seconds=asked["warmup_seconds"])
-    print(json.dumps(_time(session, feeds, loops=asked["loops"], seconds=asked["seconds"])))
+    print("ready", flush=True)
+    for line in sys.stdin:
+        _time(session, feeds, loops=asked["loops"], seconds=float(line) / 5)
+        samples = _time(session, feeds, loops=asked["loops"], seconds=float(line))
+        print(statistics.median(samples), flush=True)
 
 
 def _time(session: Any, feeds: list[dict[str, Any]], *, loops: int, seconds: float) -> list[float]:

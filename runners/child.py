@@ -19,14 +19,17 @@ from typing import NoReturn  # noqa: E402
 
 from runners import (  # noqa: E402
     RUNNERS,
+    affinity,
     backend_info,
     device_facts,
+    disturbance,
     gpu_readings,
     lifeline,
     readings,
     timing,
     verify,
     wire,
+    work,
 )
 from runners.measurement import Failure, Job, Phases, Protocol, Round  # noqa: E402
 from runners.runner import HOST_CLOCK, Array, Description, DeviceSide, Runner, RunnerError  # noqa: E402
@@ -171,12 +174,14 @@ ALONE = Turn("alone", lambda: None)
 def measure(job: Job, marks: Marks, turn: Turn = ALONE) -> Round:
     """One round: load, check the outputs, wait for the turn, warm up, time, check again."""
     _check_options(job)
-    loaded = _load(job, marks)
+    cores = _pin(job)
+    loaded = load(job, marks)
     marks.enter("verify")
     error = loaded.check.run(loaded.runner, range(loaded.inputs))
     started_at_ns = turn.wait(marks)
     marks.enter("warmup")
-    step, clock = _step(loaded), loaded.runner.clock
+    busy_wait_ns = int(job.options.get("busy_wait_ns", 0))
+    step, clock = work.of(loaded.runner, loaded.description, busy_wait_ns), loaded.runner.clock
     warm = timing.warm_up(step, max(1, loaded.inputs), job.timing, clock=clock)
     gpu = device_facts.gpu_of(loaded.device_side, job.device)
     read = device_facts.reader(gpu)
@@ -191,11 +196,12 @@ def measure(job: Job, marks: Marks, turn: Turn = ALONE) -> Round:
     device = device_facts.read(loaded.device_side, len(samples), gpu)
     marks.enter("end")
     slowdowns = gpu_readings.slowdowns(before, after, marks.durations["timed"])
+    disturbances = _disturbances(loaded, before, after)
     return Round(
         round_index=job.round_index,
         position=job.position,
         attempt=int(job.options.get("attempt", 0)),
-        protocol=_protocol(loaded),
+        protocol=_protocol(loaded, cores),
         loop_count=warm.loop_count,
         samples_ns=samples,
         warmup_ns=warm.samples_ns,
@@ -209,9 +215,18 @@ def measure(job: Job, marks: Marks, turn: Turn = ALONE) -> Round:
             "variables": _variables(),
             "place": turn.place,
             **({"slowdowns": slowdowns} if slowdowns else {}),
+            **({"disturbances": disturbances} if disturbances else {}),
             **device.environment,
         },
-        flags=(*(() if warm.steady else ("not_steady",)), *(("throttled",) if slowdowns else ())),
+        flags=tuple(
+            name
+            for name, holds in (
+                ("not_steady", not warm.steady),
+                ("throttled", slowdowns),
+                ("disturbed", disturbances),
+            )
+            if holds
+        ),
         peak_rss_bytes=readings.peak_rss_bytes(),
         peak_device_bytes=device.peak_bytes,
         parts=device.parts,
@@ -225,7 +240,23 @@ def _check_options(job: Job) -> None:
         raise RunnerError("load", f"unknown job option '{unknown[0]}'", f"Known: {', '.join(JOB_OPTIONS)}.")
 
 
-def _load(job: Job, marks: Marks) -> Loaded:
+def _pin(job: Job) -> tuple[int, ...]:
+    """Before the runtime is imported: a thread has the cores of the one that starts it."""
+    try:
+        return affinity.pin_process(job.timing.pin, job.threads)
+    except (affinity.PinError, OSError) as error:
+        raise RunnerError("load", f"pin: {error}", "Name cores that this machine has, or 'off'.") from None
+
+
+def _disturbances(loaded: Loaded, before: readings.Readings, after: readings.Readings) -> list[str]:
+    """Of samples taken on the host's clock: a virtual one does not feel other work, a GPU's hardly."""
+    if loaded.description.clock != "host":
+        return []
+    return disturbance.reasons(before, after, cores=os.cpu_count() or 1, threads=loaded.job.threads)
+
+
+def load(job: Job, marks: Marks) -> Loaded:
+    """Imports the runtime and loads the artifact, both checked by hash. Raises RunnerError."""
     marks.enter("import")
     runner = _runner(job.backend)
     marks.enter("load")
@@ -258,47 +289,9 @@ def _tensors(job: Job) -> tuple[list[Array], list[Array]]:
     return verify.read_tensors(job.tensors)
 
 
-def _step(loaded: Loaded) -> timing.Work:
-    """What is timed: the device's sampler, or the runner's own method where nothing has to be waited for."""
-    busy_wait_ns = int(loaded.job.options.get("busy_wait_ns", 0))
-    infer, synchronize = loaded.runner.infer, loaded.runner.synchronize
-    side = loaded.device_side
-    if not busy_wait_ns:
-        if side is not None:
-            return side.sampler
-        return _synchronized(infer, synchronize) if loaded.runner.asynchronous else infer
-    if loaded.description.clock != "host":
-        raise RunnerError(
-            "load",
-            f"a busy wait does not pass on the clock '{loaded.description.clock}'",
-            "Drop busy_wait_ns.",
-        )
-    return _delayed(_synchronized(infer, synchronize) if loaded.runner.asynchronous else infer, busy_wait_ns)
-
-
-def _synchronized(infer: timing.Step, synchronize: Callable[[], None]) -> timing.Step:
-    def step(index: int) -> None:
-        infer(index)
-        synchronize()
-
-    return step
-
-
-def _delayed(step: timing.Step, wait_ns: int) -> timing.Step:
-    clock = HOST_CLOCK
-
-    def delayed(index: int) -> None:
-        step(index)
-        end = clock() + wait_ns
-        while clock() < end:
-            pass
-
-    return delayed
-
-
-def _protocol(loaded: Loaded) -> Protocol:
+def _protocol(loaded: Loaded, cores: tuple[int, ...]) -> Protocol:
     job, description, policy = loaded.job, loaded.description, loaded.job.timing
-    busy = job.options.get("busy_wait_ns", 0)
+    added = {"busy_wait_ns": job.options.get("busy_wait_ns", 0), "pinned_cores": ",".join(map(str, cores))}
     return Protocol(
         backend=job.backend,
         runtime=description.runtime,
@@ -315,7 +308,7 @@ def _protocol(loaded: Loaded) -> Protocol:
         cuda_graph=description.cuda_graph,
         transfers=description.transfers,
         compute_unit=job.compute_unit,
-        options={**description.options, **({"busy_wait_ns": str(busy)} if busy else {})},
+        options={**description.options, **{name: str(value) for name, value in added.items() if value}},
     )
 
 

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from models.spec import digest
-from runners import memory
+from runners import cgroups, memory
 
 ROOT = Path(__file__).resolve().parent.parent
 CPUS = Path("/sys/devices/system/cpu")
+NODES = Path("/sys/devices/system/node")
 PACKAGES = (
     *("deploybench", "torch", "torchvision", "timm", "onnx", "onnxscript", "onnxsim", "onnxruntime"),
     *("onnxruntime-gpu", "openvino", "tensorrt", "tensorrt_rtx", "coremltools", "numpy"),
@@ -50,8 +51,8 @@ def fingerprint() -> str:
 
 
 def describe_cpu() -> dict[str, Any]:
-    """Model, cores, SMT, governor, clocks, caches, NUMA nodes and what this process may use of them."""
-    base = CPUS / "cpu0"
+    """Model, cores, SMT, what rules the clock, caches, NUMA nodes and what this process may use."""
+    base, quota = CPUS / "cpu0", cgroups.smallest_quota()
     found = {
         "model": _cpu_model(),
         "architecture": platform.machine(),
@@ -59,12 +60,17 @@ def describe_cpu() -> dict[str, Any]:
         "physical_cores": _physical_cores(),
         "smt_active": _first_line(CPUS / "smt/active") == "1",
         "affinity": _affinity(),
-        "quota_cores": _quota_cores(),
-        "governor": _first_line(base / "cpufreq/scaling_governor"),
+        "quota_cores": quota.cores if quota else None,
+        "governor": ", ".join(_every("cpufreq/scaling_governor")),
+        "frequency_driver": _first_line(base / "cpufreq/scaling_driver"),
+        "energy_preference": ", ".join(_every("cpufreq/energy_performance_preference")),
         "khz_min": _number(base / "cpufreq/cpuinfo_min_freq"),
         "khz_max": _number(base / "cpufreq/cpuinfo_max_freq"),
-        "turbo_off": _first_line(CPUS / "intel_pstate/no_turbo") == "1",
-        "numa_nodes": len(list(Path("/sys/devices/system/node").glob("node[0-9]*"))),
+        "khz_allowed_max": _number(base / "cpufreq/scaling_max_freq"),
+        "turbo_off": _turbo_off(),
+        "isolated": _first_line(CPUS / "isolated"),
+        "numa_nodes": len(list(NODES.glob("node[0-9]*"))),
+        "numa_cores": {folder.name: _first_line(folder / "cpulist") for folder in NODES.glob("node[0-9]*")},
         "caches": _caches(base),
         "features": _features(),
     }
@@ -72,7 +78,13 @@ def describe_cpu() -> dict[str, Any]:
 
 
 def describe_memory() -> dict[str, Any]:
-    return {"total_bytes": _total_memory_bytes(), "limit_bytes": memory.limit_bytes()}
+    swap = (line.split() for line in list(_lines(Path("/proc/swaps")))[1:])
+    return {
+        "total_bytes": _total_memory_bytes(),
+        "limit_bytes": memory.limit_bytes(),
+        "swap_bytes": sum(int(words[2]) * 1024 for words in swap),
+        "huge_pages": _first_line(Path("/sys/kernel/mm/transparent_hugepage/enabled")),
+    }
 
 
 def describe_gpus() -> list[dict[str, Any]]:
@@ -165,14 +177,14 @@ def _affinity() -> list[int]:
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
 
-def _quota_cores() -> float | None:
-    """CPU limit of our control group in cores, None where there is none."""
-    quota, _, period = _first_line(Path("/sys/fs/cgroup/cpu.max")).partition(" ")
-    if quota.isdigit() and period.isdigit():
-        return int(quota) / int(period)
-    old = Path("/sys/fs/cgroup/cpu")
-    quota, period = _first_line(old / "cpu.cfs_quota_us"), _first_line(old / "cpu.cfs_period_us")
-    return int(quota) / int(period) if quota.isdigit() and period.isdigit() else None
+def _turbo_off() -> bool:
+    off = {"intel_pstate/no_turbo": "1", "cpufreq/boost": "0"}
+    return any(_first_line(CPUS / name) == value for name, value in off.items())
+
+
+def _every(name: str) -> list[str]:
+    """The different values that a file has among the cores, sorted."""
+    return sorted({_first_line(file) for file in CPUS.glob(f"cpu[0-9]*/{name}")} - {""})
 
 
 def _caches(base: Path) -> dict[str, str]:

@@ -176,7 +176,7 @@ def _busy(device: str, path: Path, holder: dict[str, Any], waited: float) -> Run
     pid = holder.get("pid", "unknown")
     return RunnerError(
         "unavailable",
-        f"device '{device}' is being measured by process {pid} ({holder.get('purpose', 'purpose unknown')}); "
+        f"device '{device}' is in use by process {pid} ({holder.get('purpose', 'purpose unknown')}); "
         f"waited {waited:g} s for {path}",
         "Wait for that suite to end, or end that process.",
         holder_pid=pid,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,11 @@ OCCASIONAL_PARTS = ("host", "enqueue")  # not taken with every sample
 class Timing:
     """How long to measure: one suite's timing policy (rules 1 to 5 of docs/measurement.md).
 
-    `target` is the wanted half width of the median's 95 % confidence interval, relative to the median.
+    `target` is the wanted half width of the median's 95 % confidence interval, relative to the median; `pin`
+    is `off` or a list of cores, of which a measuring process takes as many as its case has threads.
     """
 
-    min_rounds: int = 5
+    min_rounds: int = 10
     max_rounds: int = 20
     round_seconds: float = 0.6
     min_samples: int = 5
@@ -37,9 +39,10 @@ class Timing:
     max_seconds: float = 600.0
     deadline_seconds: float = 120.0
     seed: int = 0
+    pin: str = "off"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots, so that its id is computed once
 class Protocol:
     """Everything that changes what a latency means. Results of different protocols are not compared.
 
@@ -63,7 +66,7 @@ class Protocol:
     compute_unit: str = ""
     options: Mapping[str, str] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def id(self) -> str:
         return digest(asdict(self))[:12]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-PROC = Path("/proc")
-CGROUPS = Path("/sys/fs/cgroup")
+from runners import cgroups as groups
+from runners.cgroups import CGROUPS, PROC
 
 
 def oom_kills(proc: Path = PROC, cgroups: Path = CGROUPS) -> int:
@@ -23,7 +23,7 @@ def oom_kills(proc: Path = PROC, cgroups: Path = CGROUPS) -> int:
 
 def limit_bytes(proc: Path = PROC, cgroups: Path = CGROUPS) -> int | None:
     """The memory limit of our control group, None where there is none."""
-    for folder in _group_folders(proc, cgroups):
+    for folder in groups.folders("memory", proc, cgroups):
         for name in ("memory.max", "memory.limit_in_bytes"):
             text = _read(folder / name).strip()
             if text.isdigit() and int(text) < 1 << 60:  # version 1 writes a huge number for no limit
@@ -32,21 +32,9 @@ def limit_bytes(proc: Path = PROC, cgroups: Path = CGROUPS) -> int | None:
 
 
 def _group_files(proc: Path, cgroups: Path) -> Iterator[Path]:
-    for folder in _group_folders(proc, cgroups):
+    for folder in groups.folders("memory", proc, cgroups):
         yield folder / "memory.events"  # version 2
         yield folder / "memory.oom_control"  # version 1
-
-
-def _group_folders(proc: Path, cgroups: Path) -> Iterator[Path]:
-    """Folders of our own group in either version; in a container the mount itself is the group."""
-    for line in _read(proc / "self/cgroup").splitlines():
-        number, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
-        below = path.lstrip("/")
-        if number == "0" and not controllers:
-            yield from (cgroups / below, cgroups / "unified" / below, cgroups)
-        elif "memory" in controllers.split(","):
-            yield from (cgroups / "memory" / below, cgroups / "memory")
 
 
 def _counter(file: Path) -> int | None:

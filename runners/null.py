@@ -6,9 +6,7 @@ import time
 from collections.abc import Sequence
 
 from runners.measurement import Job
-from runners.runner import HOST_CLOCK, Array, Description, RunnerError, runtime_options
-
-DEFAULTS = {"sleep_ns": "0"}
+from runners.runner import HOST_CLOCK, Array, Description, runtime_options
 
 
 class NullRunner:
@@ -20,12 +18,7 @@ class NullRunner:
         self._sleep_s = 0.0
 
     def load(self, job: Job, inputs: Sequence[Array]) -> None:
-        asked = runtime_options(job, DEFAULTS)["sleep_ns"]
-        if not (asked.isascii() and asked.isdigit()):
-            raise RunnerError(
-                "load", f"null option sleep_ns is '{asked}'", "Give a whole number of nanoseconds."
-            )
-        self._sleep_s = int(asked) / 1e9
+        self._sleep_s = runtime_options(job)["sleep_ns"] / 1e9
         if self._sleep_s:
             self.infer = self._sleep  # type: ignore[method-assign]
 

@@ -24,8 +24,6 @@ from runners.runner import (
 HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 TYPES = {"f32": "fp32", "bf16": "bf16", "f16": "fp16", "u8": "int8", "i8": "int8"}
 
-# Empty: the runtime's own default, which is read back and recorded.
-DEFAULTS = {"ENABLE_CPU_PINNING": "", "ENABLE_HYPER_THREADING": ""}
 REPORTED = (
     "EXECUTION_DEVICES",
     "PERFORMANCE_HINT",
@@ -108,7 +106,8 @@ def _properties(job: Job) -> dict[str, Any]:
         "NUM_STREAMS": 1,
         "INFERENCE_NUM_THREADS": job.threads,
         "INFERENCE_PRECISION_HINT": HINTS[job.precision],
-        **{name: value for name, value in runtime_options(job, DEFAULTS).items() if value},
+        # Empty: the runtime's own default, which is read back and recorded.
+        **{name: value for name, value in runtime_options(job).items() if value},
     }
 
 

@@ -18,8 +18,6 @@ from runners.runner import (
     DeviceSide,
     RunnerError,
     as_arrays,
-    as_choice,
-    as_flag,
     require_precision,
     runtime_options,
 )
@@ -36,9 +34,6 @@ FUSING_LEVELS = ("extended", "all")
 COMPUTES = "deploybench.computes"
 STREAM = "user_compute_stream"
 SPINNING = "session.intra_op.allow_spinning"
-
-# The runtime's own default: its workers spin between inferences. With one thread there are no workers.
-DEFAULTS = {"allow_spinning": "true", "graph_optimization": "all"}
 
 ELEMENT_PRECISIONS = {
     "tensor(float)": "fp32",
@@ -63,7 +58,7 @@ class OrtSessionRunner:
     def load(self, job: Job, inputs: Sequence[Array]) -> None:
         self._job = job
         self._provider = _provider(job.device)
-        self._asked = runtime_options(job, DEFAULTS)
+        self._asked = runtime_options(job)
         self._options = _session_options(job.threads, self._asked)
         if self._provider == PROVIDERS["cuda"]:
             self._load_on_gpu(job, inputs)
@@ -148,15 +143,15 @@ def _provider(device: str) -> str:
     return provider
 
 
-def _session_options(threads: int, asked: dict[str, str]) -> Any:
-    level = LEVELS[as_choice(asked, "graph_optimization", tuple(LEVELS))]
+def _session_options(threads: int, asked: dict[str, Any]) -> Any:
+    level = LEVELS[asked["graph_optimization"]]
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = level
     options.log_severity_level = 3
-    options.add_session_config_entry(SPINNING, "1" if as_flag(asked, "allow_spinning") else "0")
+    options.add_session_config_entry(SPINNING, "1" if asked["allow_spinning"] else "0")
     return options
 
 
@@ -194,7 +189,7 @@ def _check_precision(session: Any, job: Job) -> None:
     else:
         kind = session.get_inputs()[0].type
         require_precision(job, ELEMENT_PRECISIONS.get(kind, kind), "the graph's input")
-    level = runtime_options(job, DEFAULTS)["graph_optimization"]
+    level = runtime_options(job)["graph_optimization"]
     if job.precision == "int8" and level not in FUSING_LEVELS:
         raise RunnerError(
             "precision_mismatch",

@@ -10,7 +10,9 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from runners import backend_info
 from runners.measurement import Failure, Job, Samples
+from runners.options import OptionError, read
 
 Array = npt.NDArray[Any]
 Clock = Callable[[], int]
@@ -112,36 +114,16 @@ class RunnerError(Exception):
         return Failure(self.kind, str(self), self.advice, detail=self.detail)
 
 
-def runtime_options(job: Job, defaults: Mapping[str, str]) -> dict[str, str]:
-    """`defaults` overridden by `job.options["runtime"]`.
+def runtime_options(job: Job) -> dict[str, Any]:
+    """Every option of the job's backend, as `job.options["runtime"]` sets it, or else its default.
 
-    Raises RunnerError for an option that this backend does not have.
+    Each has the type of its default. Raises RunnerError `load` for what the backend's table does not allow.
     """
-    given = job.options.get("runtime", {})
-    unknown = sorted(set(given) - set(defaults))
-    if unknown:
-        known = ", ".join(sorted(defaults)) or "none"
-        raise RunnerError(
-            "load",
-            f"backend '{job.backend}' has no option '{unknown[0]}'",
-            f"Remove it, or use one of: {known}.",
-        )
-    return {**defaults, **{name: str(value) for name, value in given.items()}}
-
-
-def as_flag(options: Mapping[str, str], name: str) -> bool:
-    """A yes-or-no option; raises RunnerError for anything but true and false (or 1 and 0)."""
-    word = options[name].lower()
-    if word not in ("true", "false", "1", "0"):
-        raise RunnerError("load", f"option {name} is '{options[name]}'", "Give true or false.")
-    return word in ("true", "1")
-
-
-def as_choice(options: Mapping[str, str], name: str, known: Sequence[str]) -> str:
-    """An option out of a few; raises RunnerError that names them."""
-    if options[name] not in known:
-        raise RunnerError("load", f"option {name} is '{options[name]}'", f"Give one of: {', '.join(known)}.")
-    return options[name]
+    known, given = backend_info(job.backend).options, job.options.get("runtime", {})
+    try:
+        return read(known, given, device=job.device.partition(":")[0])
+    except OptionError as error:
+        raise RunnerError("load", f"backend '{job.backend}': {error}", error.advice) from None
 
 
 def require_precision(job: Job, found: str, where: str) -> None:

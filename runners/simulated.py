@@ -108,7 +108,7 @@ class SimulatedRunner:
         self._count = 0
 
     def load(self, job: Job, inputs: Sequence[Array]) -> None:
-        runtime_options(job, {})
+        runtime_options(job)
         self._simulation = _read(job.artifact)
         require_precision(job, self._simulation.runs_precision or job.precision, "the simulated runtime")
         self._latencies = Latencies(self._simulation, job.round_index)

@@ -1,4 +1,8 @@
-"""A suite's rounds: interleaved, each case until it is precise, and never stopped by one that fails."""
+"""A suite's rounds: interleaved, each case until it is precise, and never stopped by one that fails.
+
+A disturbed round is taken once more at the end of its pass, when what disturbed it may be over and the other
+rounds that it is compared with are still near. Repeats are paid from what the cases' least rounds leave over.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,31 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 
 from runners import schedule
+from runners.disturbance import DISTURBANCES
 from runners.measurement import Failure, Job, Phases, Round, Timing
 from runners.process import Processes
 from runners.runner import Clock
+from runners.suite_events import (
+    CaseFailed,
+    CaseFinished,
+    Event,
+    Ledger,
+    RoundFinished,
+    RoundStarted,
+    SuiteResult,
+)
+
+__all__ = [
+    "CaseFailed",
+    "CaseFinished",
+    "DeviceBusyError",
+    "Event",
+    "Ledger",
+    "RoundFinished",
+    "RoundStarted",
+    "SuiteResult",
+    "measure",
+]
 
 Converged = Callable[[Sequence[Round]], bool]
 Commit = Callable[[str, Round | Failure], None]
@@ -18,85 +44,6 @@ RunJob = Callable[[Job, Job | None], Round | Failure]
 
 class DeviceBusyError(RuntimeError):
     """Another suite holds the device; nothing is wrong with the case, so nothing is recorded."""
-
-
-@dataclass(frozen=True, slots=True)
-class RoundStarted:
-    """A process is about to start; `eta_ns` is how long the suite will still take, None if unknown."""
-
-    case_id: str
-    round_index: int
-    position: int
-    elapsed_ns: int
-    eta_ns: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class RoundFinished:
-    """A round is recorded; `round` is what `commit` got."""
-
-    case_id: str
-    round: Round
-    elapsed_ns: int
-    eta_ns: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class CaseFailed:
-    """A failure is recorded and ends its case."""
-
-    case_id: str
-    failure: Failure
-    elapsed_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class CaseFinished:
-    """No more rounds for this case: `reason` is `converged`, `max_rounds`, `budget` or `failed`."""
-
-    case_id: str
-    reason: str
-    rounds: int
-
-
-Event = RoundStarted | RoundFinished | CaseFailed | CaseFinished
-
-
-@dataclass(frozen=True, slots=True)
-class Ledger:
-    """Where a suite's wall time went; `phases` sums those of all processes of this run."""
-
-    wall_ns: int = 0
-    processes: int = 0
-    phases: Phases = field(default_factory=Phases)
-
-    @property
-    def parent_ns(self) -> int:
-        """Time in which no measuring process was alive: scheduling, committing, observing."""
-        return self.wall_ns - self.phases.process_ns
-
-    @property
-    def harness_ns(self) -> int:
-        """Everything but warm-up and timed work."""
-        return self.wall_ns - self.phases.warmup_ns - self.phases.timed_ns
-
-    @property
-    def harness_share(self) -> float:
-        return self.harness_ns / self.wall_ns if self.wall_ns else 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class SuiteResult:
-    """Why each case stopped (`converged`, `max_rounds`, `budget`, `failed`), and the time ledger."""
-
-    reasons: Mapping[str, str]
-    ledger: Ledger
-
-    @property
-    def not_converged(self) -> tuple[str, ...]:
-        return tuple(
-            case_id for case_id, reason in self.reasons.items() if reason in ("max_rounds", "budget")
-        )
 
 
 def measure(
@@ -109,7 +56,7 @@ def measure(
     observe: Callable[[Event], None] = lambda event: None,
     clock: Clock = time.perf_counter_ns,
     run: RunJob | None = None,
-    first_round: int = 0,
+    first_rounds: Mapping[str, int] | None = None,
     groups: Mapping[str, str] | None = None,
 ) -> SuiteResult:
     """Measures every case of `jobs`, round by round, each process in the order of `schedule.order`.
@@ -120,12 +67,13 @@ def measure(
     A case ends when `converged` says so after `min_rounds`, at `max_rounds`, with its first failure, or when
     another of its rounds would not fit into `max_seconds`; first rounds come first by construction. `commit`
     is called once per round or failure and returns when the record is durable. `done` holds the rounds of an
-    earlier, interrupted run; a case without any begins at `first_round`. An interrupt
-    kills the running process and leaves every commit whole.
+    earlier, interrupted run. A case goes on after its own last round, and not before the index that
+    `first_rounds` names. An interrupt kills the running process and leaves every commit whole.
     Raises DeviceBusyError, and whatever `commit` and `observe` raise.
     """
     cases = {
-        case_id: _Case(job, list((done or {}).get(case_id, ())), first_round) for case_id, job in jobs.items()
+        case_id: _Case(job, list((done or {}).get(case_id, ())), (first_rounds or {}).get(case_id, 0))
+        for case_id, job in jobs.items()
     }
     order = schedule.Order(tuple(cases), seed=timing.seed, groups=groups or {})
     with Processes() as processes:
@@ -142,9 +90,12 @@ def measure(
 
 @dataclass(frozen=True, slots=True)
 class _Turn:
+    """`position` goes on from a pass into its repeats, whose `attempt` is 1."""
+
     case_id: str
     round_index: int
     position: int
+    attempt: int = 0
 
 
 @dataclass
@@ -154,6 +105,7 @@ class _Case:
     first_round: int = 0
     reason: str = ""
     last_ns: int = 0
+    repeat: int | None = None  # the round that is to be taken again
 
     @property
     def active(self) -> bool:
@@ -161,7 +113,17 @@ class _Case:
 
     @property
     def next_round(self) -> int:
-        return max((taken.round_index + 1 for taken in self.rounds), default=self.first_round)
+        return max([self.first_round, *(taken.round_index + 1 for taken in self.rounds)])
+
+    @property
+    def taken(self) -> int:
+        """Rounds that count: a repeat adds none."""
+        return len({taken.round_index for taken in self.rounds})
+
+    def wants(self, round_index: int, attempt: int) -> bool:
+        if attempt:
+            return self.active and self.repeat == round_index
+        return self.active and self.next_round <= round_index
 
 
 @dataclass
@@ -183,9 +145,15 @@ class _Suite:
         return self.clock() - self.begun_ns
 
     def finish_what_is_done(self) -> None:
+        """Of disturbed rounds those of the last pass are still repeated: earlier ones have no company."""
+        last_pass = max((r.round_index for case in self.cases.values() for r in case.rounds), default=0)
         for case_id, case in self.cases.items():
             if case.rounds:
-                case.last_ns = case.rounds[-1].phases.process_ns
+                last = case.rounds[-1]
+                case.last_ns = last.phases.process_ns
+                is_here = case.first_round <= last_pass == last.round_index
+                if is_here and not last.attempt and _is_disturbed(last):
+                    case.repeat = last_pass
                 self._finish_if_enough(case_id)
 
     def turn_after(self, last: _Turn | None) -> _Turn | None:
@@ -194,19 +162,33 @@ class _Suite:
             return None
         round_index, position = (last.round_index, last.position + 1) if last else (0, 0)
         while True:
-            for place, case_id in enumerate(self.order.of(round_index)[position:], start=position):
-                if self.cases[case_id].active and self.cases[case_id].next_round <= round_index:
-                    return _Turn(case_id, round_index, place)
+            order = self.order.of(round_index)
+            for place in range(position, 2 * len(order)):
+                attempt, index = divmod(place, len(order))
+                if self.cases[order[index]].wants(round_index, attempt):
+                    return _Turn(order[index], round_index, place, attempt)
             round_index, position = round_index + 1, 0
 
     def take(self, turn: _Turn) -> None:
         """One round of one case, recorded before anything else happens."""
         case = self.cases[turn.case_id]
+        if turn.attempt:
+            case.repeat = None
+            if not self._can_repeat(case):
+                self._finish_if_enough(turn.case_id)
+                return
         if self._over_budget(case):
             self._finish(turn.case_id, "budget")
             return
         self.observe(
-            RoundStarted(turn.case_id, turn.round_index, turn.position, self.elapsed_ns, self.eta_ns())
+            RoundStarted(
+                turn.case_id,
+                turn.round_index,
+                turn.position,
+                self.elapsed_ns,
+                self.eta_ns(),
+                attempt=turn.attempt,
+            )
         )
         begun_ns = self.clock()
         outcome = self.run(self._job(turn), self._following(turn))
@@ -215,11 +197,14 @@ class _Suite:
         if isinstance(outcome, Failure):
             self._fail(turn.case_id, outcome)
         else:
-            self._add(turn.case_id, outcome)
+            self._add(turn, outcome)
 
     def _job(self, turn: _Turn) -> Job:
         job = self.cases[turn.case_id].job
-        return replace(job, timing=self.timing, round_index=turn.round_index, position=turn.position)
+        options = {**job.options, "attempt": turn.attempt} if turn.attempt else job.options
+        return replace(
+            job, timing=self.timing, round_index=turn.round_index, position=turn.position, options=options
+        )
 
     def _following(self, turn: _Turn) -> Job | None:
         """The job of the next turn, unless that hangs on this one's outcome or the budget will be spent."""
@@ -231,15 +216,19 @@ class _Suite:
 
     def eta_ns(self) -> int | None:
         """Rounds that are surely still to come at the last known cost of each case, within the budget."""
-        known = [case.last_ns for case in self.cases.values() if case.last_ns]
-        if not known:
+        if not any(case.last_ns for case in self.cases.values()):
             return None
-        usual_ns = sum(known) // len(known)
-        active = [case for case in self.cases.values() if case.active]
-        needed_ns = sum(
-            max(1, self.timing.min_rounds - len(c.rounds)) * (c.last_ns or usual_ns) for c in active
+        return max(0, min(self._needed_ns(1), self._budget_ns - self.elapsed_ns))
+
+    def _needed_ns(self, at_least: int) -> int:
+        """What the active cases lack of their least rounds, and `at_least` so many rounds of each."""
+        known = [case.last_ns for case in self.cases.values() if case.last_ns]
+        usual_ns = sum(known) // len(known) if known else 0
+        return sum(
+            max(at_least, self.timing.min_rounds - case.taken) * (case.last_ns or usual_ns)
+            for case in self.cases.values()
+            if case.active
         )
-        return max(0, min(needed_ns, self._budget_ns - self.elapsed_ns))
 
     def result(self) -> SuiteResult:
         ledger = Ledger(self.elapsed_ns, self.processes, self.phases)
@@ -255,12 +244,17 @@ class _Suite:
             return self.elapsed_ns >= self._budget_ns
         return self.elapsed_ns + case.last_ns > self._budget_ns
 
-    def _add(self, case_id: str, taken: Round) -> None:
-        case = self.cases[case_id]
-        self.commit(case_id, taken)
+    def _can_repeat(self, case: _Case) -> bool:
+        """Does the budget hold it besides all least rounds? A case without those would be a failed one."""
+        return self._needed_ns(0) + case.last_ns <= self._budget_ns - self.elapsed_ns
+
+    def _add(self, turn: _Turn, taken: Round) -> None:
+        case = self.cases[turn.case_id]
+        self.commit(turn.case_id, taken)
         case.rounds.append(taken)
-        self.observe(RoundFinished(case_id, taken, self.elapsed_ns, self.eta_ns()))
-        self._finish_if_enough(case_id)
+        case.repeat = turn.round_index if not turn.attempt and _is_disturbed(taken) else None
+        self.observe(RoundFinished(turn.case_id, taken, self.elapsed_ns, self.eta_ns()))
+        self._finish_if_enough(turn.case_id)
 
     def _fail(self, case_id: str, failure: Failure) -> None:
         if "holder_pid" in failure.detail:
@@ -270,15 +264,18 @@ class _Suite:
         self._finish(case_id, "failed")
 
     def _finish_if_enough(self, case_id: str) -> None:
-        rounds = self.cases[case_id].rounds
-        if len(rounds) >= self.timing.min_rounds and self.converged(rounds):
+        """Not while a round is to be taken again: its repeat may change what is asked here."""
+        case = self.cases[case_id]
+        if case.repeat is not None:
+            return
+        if case.taken >= self.timing.min_rounds and self.converged(case.rounds):
             self._finish(case_id, "converged")
-        elif len(rounds) >= self.timing.max_rounds:
+        elif case.taken >= self.timing.max_rounds:
             self._finish(case_id, "max_rounds")
 
     def _finish(self, case_id: str, reason: str) -> None:
         self.cases[case_id].reason = reason
-        self.observe(CaseFinished(case_id, reason, len(self.cases[case_id].rounds)))
+        self.observe(CaseFinished(case_id, reason, self.cases[case_id].taken))
 
     def _account(self, outcome: Round | Failure) -> None:
         self.processes += 1
@@ -288,3 +285,7 @@ class _Suite:
             spent = outcome.phases
         names = [entry.name for entry in fields(Phases)]
         self.phases = Phases(**{name: getattr(self.phases, name) + getattr(spent, name) for name in names})
+
+
+def _is_disturbed(taken: Round) -> bool:
+    return bool(DISTURBANCES & set(taken.flags))

@@ -17,15 +17,11 @@ from runners.runner import (
     Description,
     DeviceSide,
     RunnerError,
-    as_flag,
     require_precision,
     runtime_options,
 )
 
 PRECISIONS = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
-
-
-DEFAULTS = {"cuda_graph": "false"}
 
 
 class TorchEagerRunner:
@@ -81,7 +77,7 @@ class TorchEagerRunner:
 
 def cuda_graph_option(job: Job, device: torch.device) -> bool:
     """The option `cuda_graph`; raises RunnerError `load` where it is asked of a CPU."""
-    wanted = as_flag(runtime_options(job, DEFAULTS), "cuda_graph")
+    wanted: bool = runtime_options(job)["cuda_graph"]
     if wanted and device.type != "cuda":
         raise RunnerError(
             "load", f"cuda_graph=true on device '{job.device}'", "Ask for device cuda, or drop cuda_graph."

@@ -32,14 +32,10 @@ from runners.runner import (
     Description,
     DeviceSide,
     RunnerError,
-    as_choice,
-    as_flag,
     runtime_options,
 )
 from runners.verify import relative_error
 
-DEFAULTS = {"cuda_graph": "false", "transfers": "none", "streams": "1", "sync": "spin", "cuda_binding": ""}
-MAX_STREAMS = 64
 NO_GRAPH = "Time it without: cuda_graph=false."
 
 
@@ -55,23 +51,13 @@ class Options:
 
     @staticmethod
     def of(job: Job) -> Options:
-        """Raises RunnerError `load` for an unknown option, a value out of range, and a contradiction."""
-        asked = runtime_options(job, DEFAULTS)
-        streams = asked["streams"]
-        if not (streams.isascii() and streams.isdigit() and 1 <= int(streams) <= MAX_STREAMS):
-            raise RunnerError("load", f"option streams is '{streams}'", f"Give 1 to {MAX_STREAMS}.")
-        transfers = as_choice(asked, "transfers", ("none", "both"))
-        if transfers == "both" and int(streams) > 1:
-            raise RunnerError(
-                "load",
-                f"transfers=both with streams={streams}: their spans could not be told apart",
-                "Set streams=1, or transfers=none.",
-            )
+        """Raises RunnerError `load` for what the table in runners/options.py does not allow."""
+        asked = runtime_options(job)
         return Options(
-            cuda_graph=as_flag(asked, "cuda_graph"),
-            transfers=transfers,
-            streams=int(streams),
-            blocking=as_choice(asked, "sync", ("spin", "block")) == "block",
+            cuda_graph=asked["cuda_graph"],
+            transfers=asked["transfers"],
+            streams=asked["streams"],
+            blocking=asked["sync"] == "block",
             binding=asked["cuda_binding"],
         )
 

@@ -6,38 +6,74 @@ import subprocess
 import sys
 from pathlib import Path
 from pkgutil import resolve_name
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import runners
 from models.spec import PRECISIONS
 from models.tables import UnknownNameError
 from runners import BACKENDS, RUNNERS, BackendInfo, availability, backend_info, parse_device, probe
+from runners.options import OPTIONS, OptionError, read
 
 ROOT = Path(runners.__file__).resolve().parent.parent
 
 
 def test_tables_agree() -> None:
-    assert list(RUNNERS) == list(BACKENDS)
+    assert list(RUNNERS) == [name for name in BACKENDS if name != "coreml"]  # only agents run that
     for name, info in BACKENDS.items():
         assert info.name == name
-        assert info.artifact_kind in ("onnx", "exported_program", "engine", "simulation", "none")
+        assert info.artifact_kind in (
+            *("onnx", "exported_program", "engine", "mlpackage", "simulation", "none"),
+        )
         assert set(info.precisions) <= set(PRECISIONS)
         assert info.real == (info.artifact_kind not in ("simulation", "none"))
 
 
+def test_every_options_default_is_one_of_its_values() -> None:
+    assert {name: info.options for name, info in BACKENDS.items() if info.options} == OPTIONS
+    for info in BACKENDS.values():
+        for name, option in info.options.items():
+            assert option.read(name, option.default) == option.default
+            assert set(option.excludes) <= set(info.options)
+            assert set(option.devices) <= set(info.devices)
+
+
+def test_choices_of_the_table_are_those_of_the_runners() -> None:
+    ort_session = pytest.importorskip("runners.ort_session", reason="onnxruntime is not installed")
+    from runners import cuda
+
+    assert tuple(ort_session.LEVELS) == OPTIONS["onnxruntime"]["graph_optimization"].choices
+    assert tuple(cuda.BINDINGS) == OPTIONS["trt"]["cuda_binding"].choices
+
+
 @pytest.mark.parametrize(
-    "module", ["trt_engine", "torch_eager", "torch_compiled", "ort_session", "openvino_request"]
+    ("backend", "given", "found"),
+    [
+        ("trt", {"streams": "4"}, {"streams": 4}),
+        ("trt", {"cuda_graph": "true"}, {"cuda_graph": True}),
+        ("openvino", {"ENABLE_CPU_PINNING": True}, {"ENABLE_CPU_PINNING": "true"}),
+        ("trt", {"transfers": "both", "streams": 1}, {"transfers": "both"}),
+    ],
 )
-def test_options_of_table_and_runner_are_the_same(module: str) -> None:
-    found = pytest.importorskip(f"runners.{module}", reason="its runtime is not installed")
-    own = getattr(found, "DEFAULTS", None)
-    if own is None:
-        own = resolve_name("runners.torch_eager:DEFAULTS")
-    names = [name for name, place in RUNNERS.items() if place.startswith(f"runners.{module}:")]
-    assert len(names) == 1
-    told = {name: str(value) for name, value in BACKENDS[names[0]].options.items()}
-    assert {name: value.lower() for name, value in told.items()} == own
+def test_values_are_read_in_the_type_of_the_default(backend: str, given: Any, found: Any) -> None:
+    defaults = {name: option.default for name, option in OPTIONS[backend].items()}
+    assert read(OPTIONS[backend], given, device="cuda") == {**defaults, **found}
+
+
+@given(st.sampled_from(sorted(OPTIONS)), st.text(max_size=8), st.text() | st.integers() | st.booleans())
+def test_any_name_and_value_is_read_or_refused(backend: str, name: str, value: str | int | bool) -> None:
+    for asked in (name, *OPTIONS[backend]):
+        try:
+            found = read(OPTIONS[backend], {asked: value}, device="cuda")
+        except OptionError as error:
+            told = f"{error} {error.advice}"
+            assert asked in told
+        else:
+            assert found.keys() == OPTIONS[backend].keys()
+            assert str(found[asked]).lower() == str(value).lower() or int(found[asked]) == int(value)
 
 
 @pytest.mark.parametrize("name", ["simulated", "null"])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from runners import environment, memory, readings
+from runners import cgroups, environment, memory, readings
 
 
 def test_description_is_plain_json_and_names_nobody() -> None:
@@ -96,26 +96,45 @@ def test_readings_of_a_full_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         tmp_path / "proc",
         {
             "pressure/cpu": "some avg10=0.18 avg60=0.34 avg300=0.17 total=3727578\nfull avg10=0.00 total=0\n",
+            "pressure/memory": "some avg10=0.00 avg60=0.00 avg300=0.00 total=12\nfull avg10=0.00 total=5\n",
+            "thread-self/stat": f"7 (a) b) R {'1 ' * 35}9 0 0\n",
+            "self/cgroup": "0::/user/app\n",
             "stat": "cpu  100 20 30 4000 50 6 7 8 0 0\ncpu0 1 1 1 1 1 1 1 1 0 0\nintr 5\nctxt 987\nbtime 1\n",
         },
     )
-    cpus = write(
-        tmp_path / "cpu",
+    cpu = "devices/system/cpu"
+    folder = write(
+        tmp_path / "sys",
         {
-            "cpu0/cpufreq/scaling_cur_freq": "2100000\n",
-            "cpu1/cpufreq/scaling_cur_freq": "3400000\n",
-            "cpu0/thermal_throttle/core_throttle_count": "3\n",
-            "cpu1/thermal_throttle/core_throttle_count": "4\n",
+            f"{cpu}/cpu0/cpufreq/scaling_cur_freq": "2100000\n",
+            f"{cpu}/cpu1/cpufreq/scaling_cur_freq": "3400000\n",
+            f"{cpu}/cpu9/cpufreq/scaling_cur_freq": "3600000\n",
+            f"{cpu}/cpu0/thermal_throttle/core_throttle_count": "3\n",
+            f"{cpu}/cpu1/thermal_throttle/core_throttle_count": "4\n",
+            "class/thermal/thermal_zone0/type": "acpitz\n",
+            "class/thermal/thermal_zone0/temp": "99000\n",
+            "class/thermal/thermal_zone1/type": "x86_pkg_temp\n",
+            "class/thermal/thermal_zone1/temp": "61000\n",
+            "class/hwmon/hwmon0/name": "nvme\n",
+            "class/hwmon/hwmon0/temp1_input": "88000\n",
+            "class/hwmon/hwmon1/name": "coretemp\n",
+            "class/hwmon/hwmon1/temp1_input": "60000\n",
+            "class/hwmon/hwmon1/temp2_input": "63500\n",
+            "fs/cgroup/user/app/cpu.stat": "usage_usec 9\nnr_throttled 1\nthrottled_usec 250\n",
         },
     )
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1}, raising=False)
-    values = readings.read(proc, cpus)
+    values = readings.read(proc, folder)
+    assert values["memory_pressure_us"] == 12
+    assert "io_pressure_us" not in values
+    assert values["cpu_temperature_c"] == 63.5
+    assert values["quota_wait_ns"] == 250_000
     tick_ns = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
     assert values["cpu_pressure_us"] == 3_727_578
     assert values["machine_busy_ns"] == 163 * tick_ns
     assert values["machine_steal_ns"] == 8 * tick_ns
     assert values["machine_switches"] == 987
-    assert (values["cpu_khz_min"], values["cpu_khz_max"]) == (2_100_000, 3_400_000)
+    assert (values["cpu_khz_min"], values["cpu_khz_max"]) == (2_100_000, 3_600_000)  # core 9 runs this
     assert values["cpu_throttle_count"] == 7
     assert values["user_cpu_ns"] > 0
 
@@ -123,7 +142,8 @@ def test_readings_of_a_full_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_readings_of_a_machine_that_tells_nothing(tmp_path: Path) -> None:
     values = readings.read(tmp_path, tmp_path)
     assert "voluntary_switches" in values
-    assert not {"cpu_pressure_us", "machine_busy_ns", "cpu_khz_min", "cpu_throttle_count"} & set(values)
+    absent = {"cpu_pressure_us", "machine_busy_ns", "cpu_khz_min", "cpu_throttle_count", "cpu_temperature_c"}
+    assert not (absent | {"quota_wait_ns"}) & set(values)
     assert readings.peak_rss_bytes(tmp_path) > 1 << 20
 
 
@@ -156,3 +176,62 @@ def test_memory_of_control_groups(
     write(tmp_path, files)
     assert memory.oom_kills(tmp_path / "proc", tmp_path / "sys") == kills
     assert memory.limit_bytes(tmp_path / "proc", tmp_path / "sys") == limit
+
+
+QUOTA_V2 = {
+    "proc/self/cgroup": "0::/user/app\n",
+    "sys/user/app/cpu.max": "150000 100000\n",
+    "sys/user/cpu.max": "50000 100000\n",
+    "sys/user/app/cpu.stat": "usage_usec 1\nthrottled_usec 7\n",
+}
+QUOTA_V1 = {
+    "proc/self/cgroup": "5:cpu,cpuacct:/x\n4:memory:/app\n0::/\n",
+    "sys/cpu/x/cpu.cfs_quota_us": "-1\n",
+    "sys/cpu/x/cpu.cfs_period_us": "100000\n",
+    "sys/cpu/cpu.cfs_quota_us": "300000\n",
+    "sys/cpu/cpu.cfs_period_us": "100000\n",
+    "sys/cpu/x/cpu.stat": "nr_periods 1\nnr_throttled 0\nthrottled_time 42\n",
+}
+QUOTA_CONTAINER = {"proc/self/cgroup": "0::/../abc\n", "sys/cpu.max": "max 100000\n"}
+
+
+@pytest.mark.parametrize(
+    ("files", "cores", "file", "throttled_ns"),
+    [
+        (QUOTA_V2, 0.5, "sys/user/cpu.max", 7_000),
+        (QUOTA_V1, 3.0, "sys/cpu/cpu.cfs_quota_us", 42),
+        (QUOTA_CONTAINER, None, "", None),
+        ({}, None, "", None),
+    ],
+)
+def test_cpu_limits_of_control_groups(
+    tmp_path: Path, files: dict[str, str], cores: float | None, file: str, throttled_ns: int | None
+) -> None:
+    """The smallest limit of our group and of those that it lies in counts."""
+    write(tmp_path, files)
+    quota = cgroups.smallest_quota(tmp_path / "proc", tmp_path / "sys")
+    assert (quota.cores if quota else None) == cores
+    assert quota is None or quota.file == tmp_path / file
+    assert cgroups.throttled_ns(tmp_path / "proc", tmp_path / "sys") == throttled_ns
+
+
+def test_machine_facts_name_what_rules_the_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(
+        tmp_path,
+        {
+            "cpu0/cpufreq/scaling_governor": "performance\n",
+            "cpu1/cpufreq/scaling_governor": "powersave\n",
+            "cpu0/cpufreq/scaling_driver": "intel_pstate\n",
+            "cpu0/cpufreq/energy_performance_preference": "balance_power\n",
+            "cpu0/cpufreq/scaling_max_freq": "2000000\n",
+            "intel_pstate/no_turbo": "1\n",
+            "nodes/node0/cpulist": "0-1\n",
+        },
+    )
+    monkeypatch.setattr(environment, "CPUS", tmp_path)
+    monkeypatch.setattr(environment, "NODES", tmp_path / "nodes")
+    cpu = environment.describe_cpu()
+    assert cpu["governor"] == "performance, powersave"
+    assert (cpu["frequency_driver"], cpu["energy_preference"]) == ("intel_pstate", "balance_power")
+    assert (cpu["khz_allowed_max"], cpu["turbo_off"]) == (2_000_000, True)
+    assert (cpu["numa_nodes"], cpu["numa_cores"]) == (1, {"node0": "0-1"})

@@ -82,7 +82,7 @@ def test_layers_add_up_to_about_an_inference(engine_job: Callable[..., Job]) -> 
 
 def test_the_median_agrees_with_a_bare_loop(engine_job: Callable[..., Job]) -> None:
     """1 % is the bar of `make benchmark`; here only that both time the same thing."""
-    from runners.overhead import against_bare_loop
+    from runners.cross_check import against_bare_loop
 
     agreement = against_bare_loop(engine_job({}), pairs=3)
     assert 0.8 < agreement.ratio < 1.25

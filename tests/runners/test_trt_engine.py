@@ -20,7 +20,7 @@ import pytest
 from runners import child, process, wire
 from runners.measurement import Failure, Job, Round, Timing
 from runners.runner import RunnerError
-from runners.trt_engine import DEFAULTS, TrtEngineRunner
+from runners.trt_engine import TrtEngineRunner
 
 US, MS = 1000, 1_000_000
 QUICK = Timing(round_seconds=0.1, warmup_seconds=0.05, max_warmup_seconds=1.0)
@@ -412,10 +412,3 @@ def test_without_a_driver_a_real_process_says_unavailable_and_built(
     assert outcome.kind == "unavailable"
     assert outcome.built
     assert outcome.message.strip()
-
-
-def test_table_and_runner_have_the_same_options() -> None:
-    from runners import BACKENDS
-
-    told = {name: str(value).lower() for name, value in BACKENDS["trt"].options.items()}
-    assert told == DEFAULTS
