@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help bench variants smoke test test-slow swift-test lint format benchmark lock clean distclean
+.PHONY: validate validate-faults help bench variants smoke test test-slow swift-test lint format benchmark lock clean distclean
 
 help:
 	@echo "make bench      set everything up and run: python bench.py --suite blocks"
@@ -12,6 +12,8 @@ help:
 	@echo "make test       set everything up and run the tests"
 	@echo "make test-slow  the tests that take minutes"
 	@echo "make swift-test the tests of the iPhone app's logic, where Swift 6 is installed"
+	@echo "make validate-faults  every fault for real: 200 kills, full disks, damaged files (half an hour)"
+	@echo "make validate   the statistics against known truth, on virtual clocks: writes docs/validation.md"
 	@echo "make lint       ruff and mypy"
 	@echo "make format     let ruff format and fix"
 	@echo "make benchmark  how fast and how exact the harness itself is (about 15 minutes, on a quiet machine)"
@@ -46,6 +48,12 @@ lint: $(VENV)/dev.stamp
 format: $(VENV)/dev.stamp
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+validate: $(VENV)/dev.stamp
+	$(BIN)/python -m tests.validation.synthetic
+
+validate-faults: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest -q tests/faults
 
 benchmark: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest tests/benchmarks -q -s -o python_files='bench_*.py'

@@ -12,7 +12,9 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 
 SIGNIFICANCE = 0.05
+STEP_SIGNIFICANCE = 0.01
 MIN_CHANGE = 0.02
+MIN_CHANGE_WITHIN = 0.01  # every process does it, so it is found sooner and shifts all medians alike
 _MIN_ROUNDS = 5
 _MIN_SAMPLES = 9
 
@@ -21,7 +23,8 @@ _MIN_SAMPLES = 9
 class Drift:
     """Relative change of the latency from first to last round, and from first to last third of a round.
 
-    A change that chance explains (5 % level), or of less than 2 %, is reported as 0.
+    A change that chance explains (5 % level; 1 % for a step between two rounds) is reported as 0, and so
+    is one of less than 2 % across rounds, or of less than 1 % within them.
     """
 
     across_rounds: float = 0.0
@@ -32,14 +35,18 @@ class Drift:
         return self.across_rounds != 0.0 or self.within_rounds != 0.0
 
 
-def estimate_drift(per_round: Sequence[Floats], started_at_ns: Sequence[int]) -> Drift:
-    """Judge both drifts of one measurement; `per_round` are samples in order, in any unit of time."""
-    order = np.argsort(started_at_ns, kind="stable")
+def estimate_drift(per_round: Sequence[Floats], places: Sequence[tuple[int, int]]) -> Drift:
+    """Judge both drifts of one measurement; `per_round` are samples in order, in any unit of time.
+
+    `places` are each round's index and attempt, which tell the order: the wall clock may have been set.
+    """
+    order = sorted(range(len(places)), key=places.__getitem__)
     medians = np.array([np.median(per_round[i]) for i in order])
-    return Drift(_across(np.log(medians)), _within(per_round))
+    logs = np.log(medians)
+    return Drift(_trend(logs) or _step(logs), _within(per_round))
 
 
-def _across(logs: Floats) -> float:
+def _trend(logs: Floats) -> float:
     """Mann-Kendall's test for a trend, and the Theil-Sen slope over the whole span."""
     count = logs.size
     if count < _MIN_ROUNDS:
@@ -49,6 +56,26 @@ def _across(logs: Floats) -> float:
     change = math.expm1(float(np.median(steps / (right - left))) * (count - 1))
     inversions = int(np.count_nonzero(steps < 0))
     return change if _trend_p(inversions, count) <= SIGNIFICANCE and abs(change) >= MIN_CHANGE else 0.0
+
+
+def _step(logs: Floats) -> float:
+    """The change at the split of the rounds that a pooled t test tells apart best, of all splits with two
+    rounds or more on either side; their number is allowed for (Bonferroni)."""
+    from scipy.special import stdtr
+
+    count = logs.size
+    if count < _MIN_ROUNDS:
+        return 0.0
+    best, change = 1.0, 0.0
+    for split in range(2, count - 1):
+        before, after = logs[:split], logs[split:]
+        step = float(after.mean() - before.mean())
+        pooled = (split * before.var() + after.size * after.var()) / (count - 2)
+        error = math.sqrt(pooled * (1 / split + 1 / after.size))
+        p = 2.0 * float(stdtr(count - 2, -abs(step) / error)) if error else float(step == 0)
+        if p < best:
+            best, change = p, math.expm1(step)
+    return change if best * (count - 3) <= STEP_SIGNIFICANCE and abs(change) >= MIN_CHANGE else 0.0
 
 
 def _within(per_round: Sequence[Floats]) -> float:
@@ -64,7 +91,7 @@ def _within(per_round: Sequence[Floats]) -> float:
         float(stdtrit(logs.size - 1, 1 - SIGNIFICANCE / 2)) * float(logs.std(ddof=1)) / math.sqrt(logs.size)
     )
     change = math.expm1(mean)
-    return change if abs(mean) > half and abs(change) >= MIN_CHANGE else 0.0
+    return change if abs(mean) > half and abs(change) >= MIN_CHANGE_WITHIN else 0.0
 
 
 def _trend_p(inversions: int, count: int) -> float:

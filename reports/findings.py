@@ -77,7 +77,7 @@ def cost_agreement(facet: Facet, cost: str) -> CostAgreement | None:
         small, large = sorted((first, second), key=lambda row: float(getattr(row, cost)))
         time = paired_ratio(small.measurement, large.measurement)
         cost_ratio = float(getattr(small, cost)) / float(getattr(large, cost))
-        slower = 0 if time is None or not time.resolved else 1 if time.value > 1.0 else -1
+        slower = facet.sign(small, large)
         signs.append((-1 if cost_ratio < 1.0 else 0, slower))
         if time and cost_ratio < 1.0 and slower > 0:
             found.append(Inversion(small, large, cost_ratio, time))
@@ -137,7 +137,7 @@ def _first_behind(facet: Facet) -> tuple[Ratio, str] | None:
     best = facet.leaders[0] if facet.leaders else None
     for row in facet.ranked:
         ahead = paired_ratio(row.measurement, best.measurement) if best else None
-        if ahead and ahead.resolved and row not in facet.leaders:
+        if ahead and best and facet.sign(row, best) > 0 and row not in facet.leaders:
             return ahead, _names([other for other in facet.ranked if other.rank == row.rank])
     return None
 

@@ -16,11 +16,15 @@ _MAX_NAMED = 3
 
 @dataclass(frozen=True)
 class Contrast:
-    """`other` against the focus within one group; `ratio` is the other's time over the focus's."""
+    """`other` against the focus within one group; `ratio` is the other's time over the focus's.
+
+    `resolved` where the group's ordering tells the two apart.
+    """
 
     facet: Facet
     other: Row
     ratio: Ratio
+    resolved: bool
 
 
 def sentence(table: RunTable) -> str:
@@ -59,21 +63,21 @@ def _contrasts(table: RunTable) -> Iterator[Contrast]:
         focus = next((row for row in facet.ranked if row.case.model.name == name), None)
         for other in facet.ranked if focus else ():
             if focus and other is not focus and (ratio := paired_ratio(other.measurement, focus.measurement)):
-                yield Contrast(facet, other, ratio)
+                yield Contrast(facet, other, ratio, facet.sign(other, focus) != 0)
 
 
 def _cell(contrast: Contrast | None) -> Cell:
     if contrast is None:
         return Cell(fmt.MISSING)
     ratio = contrast.ratio
-    css = "" if ratio.resolved else "tie"
+    css = "" if contrast.resolved else "tie"
     text = fmt.ratio_interval(ratio.value, ratio.low, ratio.high)
-    return Cell(text, ratio.value, css, "" if ratio.resolved else "a tie: inside the noise")
+    return Cell(text, ratio.value, css, "" if contrast.resolved else "a tie: inside the noise")
 
 
 def _phrase(name: str, contrasts: list[Contrast]) -> str:
-    resolved = [contrast.ratio for contrast in contrasts if contrast.ratio.resolved]
-    ties = [contrast.facet.title for contrast in contrasts if not contrast.ratio.resolved]
+    resolved = [contrast.ratio for contrast in contrasts if contrast.resolved]
+    ties = [contrast.facet.title for contrast in contrasts if not contrast.resolved]
     if not resolved:
         return f"{name} ties"
     tied = f" and ties at {listing(ties)}" if ties else ""

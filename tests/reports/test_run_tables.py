@@ -42,8 +42,19 @@ def test_rows_are_fastest_first_with_ratios_to_the_fastest(blocks_run):
 
 def test_ties_share_their_rank(blocks_run):
     facet = next(f for f in build(blocks_run).facets if f.title == "28x28x192")
-    assert [row.label for row in facet.leaders] == ["bottleneck", "mobileone"]
-    assert [str(row.rank) for row in facet.rows[:4]] == ["1–2", "1–3", "2–3", "4"]
+    assert [row.label for row in facet.leaders] == ["bottleneck", "mobileone", "ncb"]
+    assert [str(row.rank) for row in facet.rows[:4]] == ["1–3", "1–3", "1–3", "4"]
+
+
+def test_being_tied_is_not_transitive(blocks_run):
+    facet = next(f for f in build(blocks_run).facets if f.title == "14x14x384")
+    bottleneck, _, ncb, repvgg = facet.rows[:4]
+    assert [str(row.rank) for row in facet.rows[:4]] == ["1–3", "1–3", "1–4", "3–4"]
+    assert [facet.sign(*pair) for pair in ((ncb, bottleneck), (repvgg, ncb), (repvgg, bottleneck))] == [
+        0,
+        0,
+        1,
+    ]
 
 
 def test_a_doubtful_number_is_shown_and_takes_no_rank(networks_run):

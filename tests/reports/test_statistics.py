@@ -11,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reports import statistics as stats
+from reports.intervals import sequential_level
+from reports.quantiles import order_statistic
 from runners.measurement import Measurement
 
 
@@ -34,7 +36,7 @@ def test_the_headline_is_the_geometric_mean_of_round_medians_with_a_t_interval_o
     medians = [1000, 1010, 985, 1030, 1002]
     summary = stats.summarize(measure(*([m - 7, m, m + 9] for m in medians)), target=0.01)
     logs = np.log(medians)
-    low, high = scipy.stats.t.interval(0.95, 4, loc=logs.mean(), scale=scipy.stats.sem(logs))
+    low, high = scipy.stats.t.interval(sequential_level(5), 4, loc=logs.mean(), scale=scipy.stats.sem(logs))
     assert summary.round_medians_ns == tuple(map(float, medians))
     assert summary.median_ns == pytest.approx(math.exp(logs.mean()))
     assert (summary.low_ns, summary.high_ns) == pytest.approx((math.exp(low), math.exp(high)))
@@ -54,7 +56,8 @@ def test_one_round_has_a_median_and_no_interval(measure):
 def test_two_rounds_have_an_interval_and_a_wide_one(measure):
     summary = stats.summarize(measure([100] * 3, [101] * 3), target=0.01)
     assert summary.low_ns < 100 < 101 < summary.high_ns
-    assert summary.half_width == pytest.approx(math.exp(12.706 * abs(math.log(1.01)) / 2) - 1, rel=1e-3)
+    quantile = math.tan(math.pi / 2 * sequential_level(2))  # of one degree of freedom
+    assert summary.half_width == pytest.approx(math.exp(quantile * abs(math.log(1.01)) / 2) - 1, rel=1e-3)
 
 
 def test_no_rounds_is_an_error(sample):
@@ -103,13 +106,24 @@ def test_tails_are_published_from_enough_samples_only(measure, count, p90, p99):
 
 @pytest.mark.parametrize(("level", "count"), [(0.9, 64), (0.9, 300), (0.99, 662), (0.99, 5000)])
 def test_quantile_intervals_are_the_tightest_order_statistics_of_each_tail(level, count):
-    found = stats._quantile(np.arange(1.0, count + 1.0), level)
+    found = order_statistic([np.arange(1.0, count + 1.0)], level)
     binomial = scipy.stats.binom(count, level)
     low, high = int(found.low_ns), int(found.high_ns)  # sample i is the i-th order statistic
     assert binomial.cdf(low - 1) <= 0.025 < binomial.cdf(low)
     assert binomial.sf(high - 1) <= 0.025 < binomial.sf(high - 2)
     assert found.value_ns == math.ceil(level * count)
     assert low < found.value_ns < high
+
+
+def test_rounds_that_disagree_widen_the_interval_of_a_quantile():
+    random = np.random.default_rng(5)
+    alike = [random.normal(100.0, 1.0, 200) for _ in range(6)]
+    apart = [values + shift for values, shift in zip(alike, (-3, -2, -1, 1, 2, 3), strict=True)]
+    one, other = (order_statistic(values, 0.9) for values in (alike, apart))
+    pooled = order_statistic([np.concatenate(apart)], 0.9)
+    assert other.value_ns == pooled.value_ns
+    assert other.high_ns - other.low_ns > 2 * (pooled.high_ns - pooled.low_ns)
+    assert one.low_ns < one.value_ns < one.high_ns
 
 
 def test_outliers_are_counted_inside_their_round_and_stay_in(measure):
@@ -311,6 +325,13 @@ def test_drift_across_rounds_is_found_in_the_order_of_time(sample):
         dataclasses.replace(r, started_at_ns=t) for r, t in zip(rounds, (3, 0, 5, 1, 4, 2), strict=True)
     ]
     assert not stats.summarize(Measurement(sample.protocol(), tuple(shuffled)), target=0.01).drift.found
+
+
+def test_a_step_between_rounds_is_found(sample):
+    factors = (1.0, 1.001, 0.999, 1.05, 1.051, 1.049, 1.05, 1.05)
+    rounds = tuple(sample.make_round(2e6 * factor, index=i) for i, factor in enumerate(factors))
+    drift = stats.summarize(Measurement(sample.protocol(), rounds), target=0.01).drift
+    assert drift.across_rounds == pytest.approx(0.05, abs=0.005)
 
 
 def test_drift_inside_rounds_is_found(sample):

@@ -1,0 +1,245 @@
+"""The instrument on this machine, with real processes and real noise: equal cases, slow-downs, the loop.
+
+`python -m tests.validation.real` takes about 20 minutes and wants a quiet machine; `--scale 0.1 --check`
+tries it out. A trial is a suite of its own on the default settings of bench.toml, its cases next to each
+other, with a budget for a case like that of the suite `blocks`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from commands import trials
+from commands.trials import Subject, Trial, Variant
+from reports.progress import Progress
+from reports.statistics import converged
+from reports.store import Store
+from runners.measurement import Measurement, Timing
+from runners.overhead import loop_cost_ns, sleep_reading_ns
+from tests.validation import document
+from tests.validation.document import Section
+from tests.validation.instrument import default_timing
+
+COMMAND = "python -m tests.validation.real"
+COPIES = tuple(Variant(f"copy {number}") for number in range(1, 6))
+SLOWED = tuple(Variant(f"{share:.0%} slower", share) for share in (0.05, 0.02, 0.01))
+QUIET_TRIALS, LOADED_TRIALS = 20, 4
+QUIET_SECONDS, LOADED_SECONDS = 55.0, 40.0  # the most that a trial may take
+FALSE_BAR, FALSE_BEYOND_BAR = 0.09, 0.01
+POWER_BARS = {"5% slower": 0.99, "2% slower": 0.95, "1% slower": 0.80}
+BIAS_BAR = 0.002
+LOOP_NS, SLEEP_NS, SLEEP_BAR = 1000, 10_000_000, (10.0e6, 10.2e6)
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The trials of one part, and the seconds that they took."""
+
+    trials: Sequence[Trial]
+    seconds: float
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """0 where every bar holds, 1 where one is missed."""
+    parser = argparse.ArgumentParser(prog=COMMAND, description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--scale", type=float, default=1.0, help="share of the trials")
+    parser.add_argument("--artifacts", type=Path, default=Path("artifacts"), help="where the file is cached")
+    parser.add_argument("--check", action="store_true", help="print, write nothing")
+    args = parser.parse_args(argv)
+    begun, missed = time.monotonic(), 0
+    for section in taken(args.scale, args.artifacts):
+        print(document.render_section(section), flush=True)
+        missed += len(section.missed)
+        if not args.check:
+            document.store(section)
+    if not args.check:
+        document.main()
+    bars = f"{missed} bars missed" if missed else "every bar is met"
+    print(f"{bars}, after {time.monotonic() - begun:.0f} s")
+    return 1 if missed else 0
+
+
+def taken(scale: float, artifacts: Path) -> Iterator[Section]:
+    """The sections, each as soon as it is complete."""
+    with Progress() as progress, tempfile.TemporaryDirectory() as folder:
+        yield loop_section(folder)
+        policy = default_timing()
+        subject = trials.subject("onnxruntime", artifacts, policy, progress)
+        quiet = repeated(
+            subject, (*COPIES, *SLOWED), scaled(QUIET_TRIALS, scale), policy, QUIET_SECONDS, progress.note
+        )
+        yield power_section(quiet)
+        with busy_cores():
+            loaded = repeated(
+                subject, COPIES, scaled(LOADED_TRIALS, scale), policy, LOADED_SECONDS, progress.note
+            )
+        yield same_section(quiet, loaded)
+
+
+def scaled(count: int, scale: float) -> int:
+    return max(1, round(count * scale))
+
+
+def repeated(
+    subject: Subject,
+    variants: Sequence[Variant],
+    count: int,
+    policy: Timing,
+    seconds: float,
+    say: Callable[[str], None],
+) -> Taken:
+    """So many trials one after the other, each in a store and with an order of its own."""
+    begun, found = time.monotonic(), []
+    for number in range(count):
+        with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "trial.db") as opened:
+            timing = replace(policy, seed=number, max_seconds=seconds)
+            found.append(
+                trials.take(
+                    subject,
+                    variants,
+                    timing,
+                    opened,
+                    converged=lambda rounds: converged(rounds, policy.target),
+                )
+            )
+        say(f"trial {number + 1} of {count} after {time.monotonic() - begun:.0f} s")
+    return Taken(found, time.monotonic() - begun)
+
+
+@contextmanager
+def busy_cores() -> Iterator[None]:
+    """A process that never rests for every core, for as long as this one lives at most."""
+    code = f"import os\nwhile os.getppid() == {os.getpid()}: sum(range(10000))"
+    running = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(os.cpu_count() or 1)]
+    try:
+        yield
+    finally:
+        for one in running:
+            one.kill()
+            one.wait()
+
+
+def same_section(quiet: Taken, loaded: Taken) -> Section:
+    rows = []
+    for name, part in (("no load added", quiet), ("a busy process on every core", loaded)):
+        plain, wide = (
+            [c.differs for t in part.trials for c in t.equal_pairs(delta=delta)] for delta in (0.0, 0.01)
+        )
+        shares = statistics.fmean(plain), statistics.fmean(wide)
+        rows.append(
+            (
+                *(name, len(part.trials), len(plain), sum(plain), shares[0], sum(wide)),
+                *(rounds_per_case(part), disturbed_share(part)),
+                f"≤ {FALSE_BAR:.0%}, ≤ {FALSE_BEYOND_BAR:.0%}",
+                shares[0] <= FALSE_BAR and shares[1] <= FALSE_BEYOND_BAR,
+            )
+        )
+    return Section(
+        "real_same_artifact",
+        "The same file under several names, on a real machine",
+        f"{len(COPIES)} equal cases a trial, of one ONNX file of {trials.BLOCK.name} in ONNX Runtime,"
+        " measured as a suite until they are precise or the budget ends. Every pair of a trial is compared,"
+        " so pairs of one trial share cases. False is FASTER or SLOWER: at δ = 0, and at δ = 1 %.",
+        (
+            *("machine", "trials", "pairs", "false at 0", "share", "false at 1 %"),
+            *("rounds a case", "disturbed rounds", "bar", "met"),
+        ),
+        tuple(rows),
+        COMMAND,
+        quiet.seconds + loaded.seconds,
+    )
+
+
+def power_section(quiet: Taken) -> Section:
+    rows = []
+    for variant in SLOWED:
+        found, errors, truths = [], [], []
+        for trial in quiet.trials:
+            truths.append(trial.true_ratio(variant.name))
+            for copy in trial.copies:
+                comparison = trial.compared(variant.name, copy, delta=0.0)
+                if comparison is not None:
+                    found.append(str(comparison.verdict) == "slower")
+                    errors.append(math.log(comparison.ratio.value / trial.true_ratio(variant.name)))
+        share, bias, bar = statistics.fmean(found), statistics.fmean(errors), POWER_BARS[variant.name]
+        rows.append(
+            (
+                *(variant.name, len(quiet.trials), len(found), statistics.fmean(truths), share, bias),
+                *(floor(quiet), f"≥ {bar:.0%}, |bias| ≤ {BIAS_BAR:.1%}"),
+                share >= bar and abs(bias) <= BIAS_BAR,
+            )
+        )
+    return Section(
+        "real_power",
+        "Known slow-downs, on a real machine",
+        "A busy wait inside the timed region slows a case down; the truth is 1 plus the wait over the median"
+        " of the equal cases of the trial. Each slowed case is compared with every equal one of its trial at"
+        " δ = 0, found is SLOWER, and the bias is that of the estimated ratio. The noise floor is the"
+        " smallest difference that the trial's rounds find in 80 of 100 tries, from the spread of its pairs.",
+        (
+            *("case", "trials", "comparisons", "true ratio", "found", "bias"),
+            *("noise floor", "bar", "met"),
+        ),
+        tuple(rows),
+        COMMAND,
+        quiet.seconds,
+    )
+
+
+def loop_section(lock_dir: str) -> Section:
+    begun = time.monotonic()
+    cost_ns = loop_cost_ns(lock_dir=lock_dir)
+    reading_ns = sleep_reading_ns(SLEEP_NS, lock_dir=lock_dir)
+    low, high = SLEEP_BAR
+    rows = (
+        ("an empty inference", "ns per iteration", cost_ns, f"< {LOOP_NS}", cost_ns < LOOP_NS),
+        ("a sleep of 10 ms", "ms", reading_ns / 1e6, "10.0 to 10.2", low <= reading_ns <= high),
+    )
+    return Section(
+        "real_loop",
+        "The loop itself",
+        "The null backend in a real process: what an iteration costs around nothing, and how a sleep reads.",
+        ("inference", "unit", "median", "bar", "met"),
+        rows,
+        COMMAND,
+        time.monotonic() - begun,
+    )
+
+
+def rounds_per_case(part: Taken) -> float:
+    return statistics.fmean(len({r.round_index for r in m.rounds}) for t in part.trials for m in _cases(t))
+
+
+def disturbed_share(part: Taken) -> float:
+    return statistics.fmean("disturbed" in r.flags for t in part.trials for m in _cases(t) for r in m.rounds)
+
+
+def floor(part: Taken) -> float | None:
+    """The median trial's noise floor."""
+    floors = [
+        trials.noise_floor(
+            trials.paired_spread(trial), min(len({r.round_index for r in m.rounds}) for m in _cases(trial))
+        )
+        for trial in part.trials
+    ]
+    known = [value for value in floors if value is not None]
+    return statistics.median(known) if known else None
+
+
+def _cases(trial: Trial) -> Iterable[Measurement]:
+    return trial.measurements.values()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
