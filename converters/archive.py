@@ -25,6 +25,7 @@ FOLDER = "files"
 BLOCK = tarfile.BLOCKSIZE
 MAX_FILES = 10_000
 MAX_MANIFEST_BYTES = 64 << 20
+MAX_LEVELS = 64  # of lists and tables in the manifest; a plan has about ten
 MAX_FILE_BYTES = (1 << 33) - 1  # what the size field of a plain tar header holds
 CHUNK = 1 << 20
 _SUFFIX = re.compile(r"(\.[A-Za-z0-9_]{1,16}){0,2}")

@@ -23,6 +23,7 @@ from typing import Any, BinaryIO
 from converters import archive
 from converters.archive import BLOCK, CHUNK, MANIFEST, ArchiveError, Member
 from converters.files import sha256_of
+from models.spec import is_deeper
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,8 @@ def _manifest_size(path: Path, file: BinaryIO) -> int:
 def _parsed(path: Path, text: bytes) -> Manifest:
     try:
         value = json.loads(text)
+        if is_deeper(value, archive.MAX_LEVELS):
+            raise ValueError(f"its lists and tables are nested in more than {archive.MAX_LEVELS} levels")
         schema = value["schema"]
         if type(schema) is int and schema > archive.SCHEMA:
             raise ArchiveError(

@@ -8,14 +8,16 @@ when it is complete and on the disk, so no reader sees a half-written one. What 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import logging
 import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from converters.artifact import Artifact
 from converters.files import sha256_of, sync_folder
@@ -25,7 +27,7 @@ from models.spec import digest
 MANIFEST = "artifact.json"
 ABANDONED_AFTER_S = 24 * 3600
 BUILDING, CORRUPT = "building", "corrupt"
-_DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError)
+_DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
 class CacheError(Exception):
@@ -59,7 +61,7 @@ class ArtifactCache:
         Returns the artifact with its final paths; where another process was faster, that one's. Raises
         CacheError for a folder that cannot be written, and whatever `build` raises.
         """
-        folder = self._new_folder()
+        folder, lock = self._new_folder()
         try:
             with self._writable(folder):
                 self._write_manifest(folder, build(folder))
@@ -67,6 +69,7 @@ class ArtifactCache:
                 self._publish(folder, key)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+            os.close(lock)
         found = self.find(key)
         if found is None:
             raise CacheError(f"{self.root / key}: written and then damaged or removed; is the disk sound?")
@@ -83,10 +86,11 @@ class ArtifactCache:
         return sum(path.stat().st_size for path in self.root.rglob("*") if path.is_file())
 
     def _read(self, folder: Path) -> Artifact:
-        value = json.loads((folder / MANIFEST).read_text())
+        text = (folder / MANIFEST).read_text()
+        value = json.loads(text)
         if value["schema"] != SCHEMA:
             raise ValueError(f"schema {value['schema']}, this version reads {SCHEMA}")
-        if value["sha256"] != digest(value["artifact"]):
+        if value["sha256"] != digest(value["artifact"]) or text != _manifest(value["artifact"]):
             raise ValueError(f"{MANIFEST} is not as it was written (sha256 differs)")
         artifact = Artifact.from_dict(value["artifact"], relative_to=folder)
         if artifact.key != folder.name or artifact.path.parent != folder or artifact.tensors.parent != folder:
@@ -106,24 +110,29 @@ class ArtifactCache:
                 return  # another process set it aside
         self._report(f"artifact {folder.name} is damaged ({error}); kept in {target} and made again")
 
-    def _new_folder(self) -> Path:
+    def _new_folder(self) -> tuple[Path, int]:
+        """(a folder to build in, the descriptor whose lock says that its builder lives)."""
         folder = self.root / BUILDING / uuid.uuid4().hex
         with self._writable(folder):
-            folder.mkdir(parents=True)
+            folder.parent.mkdir(parents=True, exist_ok=True)
             self._sweep(folder.parent)
-        return folder
+            folder.mkdir()
+            lock = _locked(folder)
+        assert lock is not None  # nobody else knows the name
+        return folder, lock
 
     def _sweep(self, building: Path) -> None:
-        """Remove what killed processes left half-built."""
+        """Remove what killed processes left half-built. The clock may have been set: a lock protects more."""
         for folder in building.iterdir():
-            with contextlib.suppress(FileNotFoundError):  # another process may sweep too
-                if time.time() - folder.stat().st_mtime > ABANDONED_AFTER_S:
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # another process may sweep too
+                if time.time() - folder.stat().st_mtime <= ABANDONED_AFTER_S:
+                    continue
+                if (lock := _locked(folder)) is not None:
                     shutil.rmtree(folder, ignore_errors=True)
+                    os.close(lock)
 
     def _write_manifest(self, folder: Path, artifact: Artifact) -> None:
-        facts = artifact.to_dict(relative_to=folder)
-        value = {"schema": SCHEMA, "sha256": digest(facts), "artifact": facts}
-        (folder / MANIFEST).write_text(json.dumps(value, indent=1, sort_keys=True, allow_nan=False))
+        (folder / MANIFEST).write_text(_manifest(artifact.to_dict(relative_to=folder)))
 
     def _publish(self, folder: Path, key: str) -> None:
         target = self.root / key
@@ -150,3 +159,20 @@ class ArtifactCache:
                 f"artifact cache {self.root}: cannot write {path.name}: {error.strerror or error}. "
                 "Give another folder, free space on its disk, or make it writable."
             ) from error
+
+
+def _locked(folder: Path) -> int | None:
+    """An open descriptor of the folder with its lock, or None where another process holds that."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _manifest(facts: Mapping[str, Any]) -> str:
+    """The one text of an entry's manifest: every other one was changed, if only in its spaces."""
+    value = {"schema": SCHEMA, "sha256": digest(facts), "artifact": facts}
+    return json.dumps(value, indent=1, sort_keys=True, allow_nan=False)

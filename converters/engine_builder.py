@@ -13,9 +13,11 @@ from converters.artifact import ConversionError, ConversionFailure, ConversionRe
 from converters.engine_log import BuilderLog
 from converters.engine_network import build_failure, parse
 from converters.engine_options import EngineOptions
+from converters.engine_precision import check_declared
 from converters.engine_progress import Stop, monitor
 from converters.engine_types import read as read_types
-from converters.onnx_types import TypeReport, require
+from converters.gpu_here import gpu_here
+from converters.onnx_types import TypeReport
 from converters.tensorrt_package import capability_here, set_target, title
 from converters.timing_cache import TimingCache, path_of
 
@@ -67,13 +69,12 @@ def build(
     builder = trt.Builder(observers.logger)
     network, _weights = parse(trt, builder, observers.logger, data=data)
     types = read_types(trt, network, request.batch_size)
-    # What stays in another precision was chosen and declared where the ONNX file was made.
-    require(types, request.precision, islands=[node.name for node in types.macs])
+    check_declared(network, types, data, request.precision)
     config = builder.create_builder_config()
     _configure(trt, config, request, options)
     if options.batches:
         _add_profile(builder, config, network, batches=options.batches)
-    timings = TimingCache(path_of(cache_root, trt, request.target or capability_here()))
+    timings = TimingCache(path_of(cache_root, trt, request.target or capability_here(), gpu_here()))
     # Without a GPU nothing is timed; who asks for the cache all the same is told why there is none.
     if options.timing_cache or (options.timing_cache is None and capability_here()):
         timings.attach(trt, config, asked=options.timing_cache is True)

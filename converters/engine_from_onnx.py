@@ -22,7 +22,7 @@ from converters.engine_options import EngineOptions, read
 from converters.engine_progress import stoppable
 from converters.files import sha256_of
 from converters.keys import cache_key
-from converters.tensorrt_package import capability_here, load, title
+from converters.tensorrt_package import capability_here, instead, load, title
 from models.spec import Option
 
 FILE, LOG, LAYERS = "model.engine", "builder.log", "layers.json"
@@ -75,7 +75,9 @@ def _convert(
     (folder / LOG).write_text(str(log))
     tensors = _beside(source.tensors, folder)
     target = request.target or capability_here()
+    note = instead(request, trt.__name__)
     facts = {"builder": title(trt), "target": target, **_facts(built, options, log), **layers}
+    facts |= {"builder_note": note} if note else {}
     return replace(
         source,
         kind=request.kind,
@@ -87,7 +89,7 @@ def _convert(
         inputs=built.inputs,
         outputs=built.outputs,
         tensors=tensors,
-        steps=(*source.steps, _step(trt, built, target, time.perf_counter_ns() - started_ns)),
+        steps=(*source.steps, _step(trt, built, target, note, time.perf_counter_ns() - started_ns)),
         toolchain={**source.toolchain, trt.__name__: trt.__version__},
         conversion_ns=time.perf_counter_ns() - started_ns,
         target=request.target,
@@ -109,9 +111,10 @@ def _facts(built: BuiltEngine, options: EngineOptions, log: BuilderLog) -> dict[
     }
 
 
-def _step(trt: Any, built: BuiltEngine, target: str, duration_ns: int) -> Step:
-    said = (f"for {target}", str(built.types), *built.notes, "compared with the reference where it is timed")
-    return Step("engine", title(trt), None, duration_ns, "; ".join(said))
+def _step(trt: Any, built: BuiltEngine, target: str, note: str, duration_ns: int) -> Step:
+    notes = (note, *built.notes, "compared with the reference where it is timed")
+    said = (f"for {target}", str(built.types), *notes)
+    return Step("engine", title(trt), None, duration_ns, "; ".join(filter(None, said)))
 
 
 def _beside(tensors: Path, folder: Path) -> Path:

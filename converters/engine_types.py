@@ -11,7 +11,7 @@ from converters.onnx_types import MacNode, TypeReport
 
 PRECISIONS = {"FLOAT": "fp32", "HALF": "fp16", "BF16": "bf16", "INT8": "int8", "FP8": "fp8", "FP4": "fp4"}
 # They move, reorder or convert values and compute nothing.
-_UNCOUNTED = ("CAST", "CONSTANT", "DEQUANTIZE", "IDENTITY", "QUANTIZE", "SHUFFLE", "SHAPE")
+UNCOUNTED = ("CAST", "CONSTANT", "DEQUANTIZE", "IDENTITY", "QUANTIZE", "SHUFFLE", "SHAPE")
 
 
 def read(trt: Any, network: Any, batch_size: int) -> TypeReport:
@@ -25,7 +25,7 @@ def read(trt: Any, network: Any, batch_size: int) -> TypeReport:
         if count:
             macs.append(MacNode(layer.name, layer.type.name.lower(), count, _precision(layer, makers)))
         precision = PRECISIONS.get(layer.get_output(0).dtype.name) if layer.num_outputs else None
-        if precision and layer.type.name not in _UNCOUNTED:
+        if precision and layer.type.name not in UNCOUNTED:
             nodes[precision] += 1
     quantize = sum(layer.type.name == "QUANTIZE" for layer in layers)
     return TypeReport(tuple(macs), nodes, quantize)

@@ -20,7 +20,10 @@ _OPERATORS = (
     re.compile(r"\b(aten[.:]{1,2}\w+)"),
 )
 _SCRIPTED = r"{operator}\(.*scope: (?P<scope>\S+)(?: # (?P<source>\S+))?"
-_MEMORY = ("DefaultCPUAllocator", "CUDA out of memory", "std::bad_alloc")
+_MEMORY = (
+    *("DefaultCPUAllocator", "CUDA out of memory", "std::bad_alloc"),
+    *("bad allocation", "Failed to allocate memory"),  # ONNX Runtime
+)
 
 
 def failure_of(

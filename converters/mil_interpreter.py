@@ -60,7 +60,7 @@ class Program:
     """A loaded program: `function` is coremltools' own, with operations in the order of execution.
 
     `modules` is the module path by operator output where the package tells it; `constants` are values that
-    take the place of constants of that name.
+    take the place of constants, compressed ones too, of that name.
     """
 
     path: Path
@@ -160,7 +160,7 @@ def evaluated(
         values[name] = round_to(value, type_of(variable))
     last = _last_uses(program)
     for index, operation in enumerate(program.function.operations):
-        if operation.op_type == "const":
+        if operation.op_type == "const" or operation.outputs[0].name in program.constants:
             continue
         with torch.inference_mode():
             outputs = _computed(operation, values, round_to, dtype)

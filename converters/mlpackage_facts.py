@@ -59,7 +59,7 @@ class PackageFacts:
     constants and their decompression out; `compressions` counts weights by kind; `weight_bits` is the mean
     number of stored bits per weight; `needs` is the oldest iOS by specification (`iOS16`); `modules` the
     module path by operator output where the package tells it; `batch_norms` are the outputs of operators of
-    that type.
+    that type, without those that are the scale of another normalization.
     """
 
     inputs: tuple[TensorInfo, ...]
@@ -121,7 +121,7 @@ def of_package(package: Package) -> PackageFacts:
         needs=NEEDS.get(package.version, f"a system that loads specification {package.version}"),
         size_bytes=package.size_bytes,
         modules=_modules(spec),
-        batch_norms=tuple(op.outputs[0].name for op in operations if op.type == "batch_norm" and op.outputs),
+        batch_norms=_batch_norms(operations),
     )
 
 
@@ -145,6 +145,27 @@ def _operations(block: Any) -> Iterator[Any]:
         for operation in waiting.pop().operations:
             yield operation
             waiting.extend(operation.blocks)
+
+
+def _batch_norms(operations: list[Any]) -> tuple[str, ...]:
+    """coremltools writes scale and shift of a GroupNorm as a batch_norm too.
+
+    What that reads is a quotient, by the deviation within groups, in the shape that it had before.
+    """
+    makers = {output.name: op for op in operations for output in op.outputs}
+
+    def maker(operation: Any) -> Any:
+        arguments = list(operation.inputs["x"].arguments) if "x" in operation.inputs else []
+        return makers.get(arguments[0].name) if len(arguments) == 1 else None
+
+    found = []
+    for op in operations:
+        if op.type == "batch_norm" and op.outputs:
+            before = maker(op)
+            divided = maker(before) if before is not None and before.type == "reshape" else None
+            if divided is None or divided.type != "real_div":
+                found.append(op.outputs[0].name)
+    return tuple(found)
 
 
 def _info(value: Any) -> TensorInfo:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from converters.artifact import Artifact, ConversionError, ConversionFailure, ConversionRequest
 from converters.divergence import first_divergence, module_outputs
@@ -72,7 +71,7 @@ def convert(request: ConversionRequest, folder: Path, *, on_step: OnStep = ignor
         inputs=told.inputs,
         outputs=told.outputs,
         op_counts=told.op_counts,
-        batchnorms_left=_batchnorms_left(conversion.net, told),
+        batchnorms_left=len(told.batch_norms),
         folded=folded,
         started_ns=started,
     )
@@ -90,13 +89,6 @@ def _facts(
         "modules_laid_out": sum(changed.values()),
         **{f"{kind}_rewritten": count for kind, count in rewritten.items()},
     }
-
-
-def _batchnorms_left(net: nn.Module, told: PackageFacts) -> int:
-    """Operators `batch_norm` that are one: coremltools writes the scale of a GroupNorm as such, too."""
-    modules = dict(net.named_modules())
-    owners = [modules.get(told.modules.get(name, "")) for name in told.batch_norms]
-    return sum(not isinstance(owner, nn.GroupNorm) for owner in owners)
 
 
 def _require_precision(request: ConversionRequest, told: PackageFacts, ledger: Ledger) -> None:

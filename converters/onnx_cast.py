@@ -38,7 +38,7 @@ class Lowered:
 def prepare(proto: onnx.ModelProto, precision: str) -> onnx.ModelProto:
     """A copy that `lower` can rewrite: every node has a name of its own and every constant is an initializer.
 
-    Raises ConversionError `unsupported` for operators that hold a graph of their own.
+    Raises ConversionError `unsupported` for operators that hold a graph of their own, and sparse constants.
     """
     proto = copy.deepcopy(proto)
     version = next(opset.version for opset in proto.opset_import if opset.domain in ("", "ai.onnx"))
@@ -48,7 +48,7 @@ def prepare(proto: onnx.ModelProto, precision: str) -> onnx.ModelProto:
     for index, node in enumerate(proto.graph.node):
         if any(attribute.type in _GRAPHS for attribute in node.attribute):
             raise _unsupported(node, precision)
-        if constant := _constant(node):
+        if constant := _constant(node, precision):
             proto.graph.initializer.append(constant)
             continue
         if not node.name or node.name in names:
@@ -96,13 +96,38 @@ def _unsupported(node: NodeProto, precision: str) -> ConversionError:
 STEP_NAMES = {"fp16": "float16", "bf16": "bfloat16", "int8": "quantized"}
 
 
-def _constant(node: NodeProto) -> TensorProto | None:
-    """The tensor of a Constant node under the name of its output; None for other nodes and forms."""
-    if node.op_type != "Constant" or node.attribute[0].name != "value":
+def _constant(node: NodeProto, precision: str) -> TensorProto | None:
+    """The tensor of a Constant node under the name of its output; None for other nodes.
+
+    Raises ConversionError `unsupported` for a sparse one.
+    """
+    if node.op_type != "Constant" or node.domain not in ("", "ai.onnx"):
         return None
-    tensor: TensorProto = copy.deepcopy(node.attribute[0].t)
+    attribute = node.attribute[0]
+    value = helper.get_attribute_value(attribute)
+    if attribute.name in _LISTED:
+        tensor: TensorProto = numpy_helper.from_array(np.array(value, _LISTED[attribute.name]))
+    elif attribute.name == "value":
+        tensor = copy.deepcopy(value)
+    else:
+        message = f"Constant '{node.name}' is a {attribute.name}, which is not rewritten in {precision}"
+        advice = "Convert this model in fp32, or give the constant as a dense tensor."
+        raise ConversionError(
+            ConversionFailure("unsupported", STEP_NAMES[precision], message, "Constant", advice=advice)
+        )
     tensor.name = node.output[0]
     return tensor
+
+
+# The forms of a Constant without a tensor, by the type that the standard gives them.
+_LISTED: dict[str, Any] = {
+    "value_float": np.float32,
+    "value_floats": np.float32,
+    "value_int": np.int64,
+    "value_ints": np.int64,
+    "value_string": np.object_,
+    "value_strings": np.object_,
+}
 
 
 def retype(node: NodeProto, precision: str) -> None:

@@ -175,21 +175,22 @@ def require(
     strays = [node for node in report.macs if node.precision != precision and node.name not in islands]
     if strays and precision != "int8":
         first = strays[0]
-        raise _mismatch(
+        raise mismatch(
             f"{len(strays)} nodes of the graph do not compute in {precision}, the first is {first.operator} "
             f"'{first.name}' in {first.precision}"
         )
     if not report.macs and report.precision != precision:
-        raise _mismatch(f"{precision} was asked for and the graph computes in {report.precision}")
+        raise mismatch(f"{precision} was asked for and the graph computes in {report.precision}")
     share = report.shares.get(precision, 0.0)
     if report.macs and share < least:
-        raise _mismatch(
+        raise mismatch(
             f"{precision} was asked for and does {_percent(share)} % of the multiply-accumulates ({report}); "
             f"at least {100 * least:.0f} % are needed"
         )
 
 
-def _mismatch(message: str) -> ConversionError:
+def mismatch(message: str) -> ConversionError:
+    """The error of a file that does not compute in the precision asked for."""
     advice = "Ask for the precision that the graph can be computed in, fp32 or bf16."
     return ConversionError(ConversionFailure("precision_mismatch", "types", message, advice=advice))
 

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import selectors
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import converters
 from converters.artifact import Artifact, ConversionError, ConversionFailure, ConversionRequest
 from converters.cache import ArtifactCache, CacheError
 from converters.endings import died, too_slow
 from converters.keys import cache_key
+from converters.reservations import Reservations, Unshared
 from converters.stages import Agenda, Outcome, source_request
+from converters.worker_process import WorkerProcess
 
-PROJECT = Path(__file__).resolve().parent.parent
+DEADLINE_SECONDS = 900.0
+POLL_SECONDS = 0.5  # between two looks whether what a request waits for is free
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +46,17 @@ def convert_all(
     *,
     workers: int = 0,
     on_event: OnEvent | None = None,
-    deadline_seconds: float = 900.0,
+    deadline_seconds: float = DEADLINE_SECONDS,
+    reservations: Reservations | None = None,
 ) -> Iterator[tuple[ConversionRequest, Outcome]]:
     """Every distinct request with its artifact or failure: cached ones first, the others as they finish.
 
     What several requests are built from is made once, before them; it is yielded where it was asked for
     itself, and its failure is the failure of all that need it. `workers` 0 means one per core, never more
-    than there is to convert. A request that takes longer than `deadline_seconds` is killed. Closing the
-    iterator, or an exception in its consumer (Ctrl-C), ends the workers; on Linux so does the end of the
-    thread that consumes it. Raises CacheError where the cache folder cannot be used.
+    than there is to convert. A request that takes longer than `deadline_seconds` is killed; the time in which
+    it waits for what `reservations` hold for others does not count. Closing the iterator, or an exception in
+    its consumer (Ctrl-C), ends the workers; on Linux so does the end of the thread that consumes it. Raises
+    CacheError where the cache folder cannot be used, and what `reservations` raise.
     """
     tell: OnEvent = on_event or (lambda event: None)
     asked = list(dict.fromkeys(requests))
@@ -68,7 +69,8 @@ def convert_all(
     if missing:
         agenda = Agenda(missing, _missing_sources(missing, cache_root, tell))
         count = min(workers or cores(), agenda.count)
-        yield from _Pool(agenda, cache_root, count, deadline_seconds, tell).run()
+        held = reservations or Unshared()
+        yield from _Pool(agenda, cache_root, count, deadline_seconds, tell, held).run()
 
 
 def _missing_sources(
@@ -111,22 +113,6 @@ def cores() -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
-@dataclass(eq=False, slots=True)
-class _Worker:
-    process: subprocess.Popen[bytes]
-    printed: IO[bytes]
-    buffer: bytearray = field(default_factory=bytearray)
-    request: ConversionRequest | None = None
-    deadline: float = 0.0
-    step: str = ""
-
-    def printed_tail(self) -> str:
-        """The last lines that the worker's libraries wrote."""
-        self.printed.seek(0, os.SEEK_END)
-        self.printed.seek(max(0, self.printed.tell() - 2000))
-        return self.printed.read().decode(errors="replace").strip()
-
-
 class _Pool:
     def __init__(
         self,
@@ -135,69 +121,68 @@ class _Pool:
         count: int,
         deadline_seconds: float,
         tell: OnEvent,
+        reservations: Reservations,
     ) -> None:
         self._agenda = agenda
         self._root = root.absolute()
         self._count = count
         self._deadline_seconds = deadline_seconds
         self._tell = tell
+        self._reservations = reservations
         self._selector = selectors.DefaultSelector()
-        self._workers: list[_Worker] = []
+        self._workers: list[WorkerProcess] = []
 
     def run(self) -> Iterator[tuple[ConversionRequest, Outcome]]:
         try:
             self._start_workers()
-            while self._workers:
+            while self._workers or self._agenda:
                 for worker in self._ready():
                     yield from self._advance(worker)
                 yield from self._overdue()
+                self._start_workers()
         finally:
             for worker in list(self._workers):
                 self._end(worker)
+                if worker.request is not None:
+                    self._reservations.release(worker.request)
             self._selector.close()
 
     def _start_workers(self) -> None:
         """As many as may run and have something to do."""
-        while self._agenda and len(self._workers) < self._count:
-            self._start_worker()
+        while len(self._workers) < self._count and (request := self._take()):
+            self._start_worker(request)
 
-    def _start_worker(self) -> None:
-        printed = tempfile.TemporaryFile()  # noqa: SIM115  closed by _end
-        process = subprocess.Popen(
-            [sys.executable, "-m", "converters.worker", str(self._root), str(os.getpid())],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=printed,
-            env=_environment(self._count),
-        )
-        worker = _Worker(process, printed)
-        assert process.stdout is not None
-        os.set_blocking(process.stdout.fileno(), False)
-        self._selector.register(process.stdout, selectors.EVENT_READ, worker)
+    def _take(self) -> ConversionRequest | None:
+        return self._agenda.take(self._reservations.take)
+
+    def _start_worker(self, request: ConversionRequest) -> None:
+        worker = WorkerProcess.start(self._root, self._count)
+        self._selector.register(worker.stdout, selectors.EVENT_READ, worker)
         self._workers.append(worker)
-        self._assign(worker)
+        self._assign(worker, request)
 
-    def _assign(self, worker: _Worker) -> None:
-        worker.request = self._agenda.take()
-        if worker.request is None:
+    def _assign(self, worker: WorkerProcess, request: ConversionRequest | None) -> None:
+        """Give a worker its next request; without one it ends."""
+        worker.request = request
+        if request is None:
             self._end(worker)
             return
         worker.deadline = time.monotonic() + self._deadline_seconds
         worker.step = ""
-        self._tell(ConversionEvent(worker.request, "started"))
-        assert worker.process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # it died: reading its stdout says so
-            worker.process.stdin.write(json.dumps(_portable(worker.request)).encode() + b"\n")
-            worker.process.stdin.flush()
+        self._tell(ConversionEvent(request, "started"))
+        worker.send(request)
 
-    def _ready(self) -> list[_Worker]:
-        soonest = min(worker.deadline for worker in self._workers)
-        return [key.data for key, _ in self._selector.select(max(0.0, soonest - time.monotonic()))]
+    def _ready(self) -> list[WorkerProcess]:
+        """Workers that wrote or ended; none where a deadline passes, or it is time to look again."""
+        now = time.monotonic()
+        waits = [worker.deadline - now for worker in self._workers]
+        if self._agenda and len(self._workers) < self._count:
+            waits.append(POLL_SECONDS)
+        return [key.data for key, _ in self._selector.select(max(0.0, min(waits)))]
 
-    def _advance(self, worker: _Worker) -> Iterator[tuple[ConversionRequest, Outcome]]:
+    def _advance(self, worker: WorkerProcess) -> Iterator[tuple[ConversionRequest, Outcome]]:
         """Take what a worker wrote; a closed pipe means that it died."""
-        assert worker.process.stdout is not None
-        data: bytes | None = worker.process.stdout.read()  # None: nothing to read yet
+        data: bytes | None = worker.stdout.read()  # None: nothing to read yet
         if data is None:
             return
         if not data:
@@ -210,7 +195,7 @@ class _Pool:
             yield from self._message(worker, json.loads(line))
 
     def _message(
-        self, worker: _Worker, message: Mapping[str, Any]
+        self, worker: WorkerProcess, message: Mapping[str, Any]
     ) -> Iterator[tuple[ConversionRequest, Outcome]]:
         request = worker.request
         assert request is not None
@@ -223,7 +208,7 @@ class _Pool:
             raise CacheError(message["cache_error"])
         else:
             settled = self._settle(request, _outcome(message))
-            self._assign(worker)
+            self._assign(worker, self._take())
             self._start_workers()
             yield from settled
 
@@ -231,6 +216,7 @@ class _Pool:
         self, request: ConversionRequest, outcome: Outcome
     ) -> list[tuple[ConversionRequest, Outcome]]:
         """Tell what an outcome settles, and give what of it was asked for."""
+        self._reservations.release(request)
         settled = self._agenda.settle(request, outcome)
         for each, how, _ in settled:
             self._tell(_finished(each, how))
@@ -242,7 +228,7 @@ class _Pool:
             yield from self._lost(worker, too_slow(worker.step, self._deadline_seconds))
 
     def _lost(
-        self, worker: _Worker, failure: ConversionFailure
+        self, worker: WorkerProcess, failure: ConversionFailure
     ) -> Iterator[tuple[ConversionRequest, Outcome]]:
         """Give up a worker and its request, with all that needs it; another worker takes over what waits."""
         request = worker.request
@@ -252,29 +238,10 @@ class _Pool:
         self._start_workers()
         yield from settled
 
-    def _end(self, worker: _Worker) -> None:
+    def _end(self, worker: WorkerProcess) -> None:
         self._workers.remove(worker)
-        assert worker.process.stdout is not None
-        assert worker.process.stdin is not None
-        self._selector.unregister(worker.process.stdout)
-        worker.process.kill()
-        worker.process.wait()
-        with contextlib.suppress(BrokenPipeError):
-            worker.process.stdin.close()
-        worker.process.stdout.close()
-        worker.printed.close()
-
-
-def _environment(workers: int) -> dict[str, str]:
-    """One thread each where several workers share the cores: torch takes its default from OpenMP's."""
-    path = os.pathsep.join(filter(None, (str(PROJECT), os.environ.get("PYTHONPATH"))))
-    threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"} if workers > 1 else {}
-    return {**os.environ, "PYTHONPATH": path, **threads}
-
-
-def _portable(request: ConversionRequest) -> dict[str, Any]:
-    value = request.to_dict()
-    return {**value, "checkpoint": str(request.checkpoint.absolute()) if request.checkpoint else None}
+        self._selector.unregister(worker.stdout)
+        worker.end()
 
 
 def _outcome(message: Mapping[str, Any]) -> Outcome:

@@ -105,7 +105,7 @@ def _mlpackage(path: Path) -> FileFacts:
         found.inputs,
         found.outputs,
         found.op_counts,
-        found.op_counts.get("batch_norm", 0),
+        len(found.batch_norms),
         found.compressions,
         found.facts(),
         "the interpreter (the program as converted, not Apple's kernels)",

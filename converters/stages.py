@@ -6,7 +6,7 @@ No toolchain is imported here.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from converters.artifact import Artifact, ConversionFailure, ConversionRequest
@@ -64,9 +64,13 @@ class Agenda:
         """Whether a request is ready."""
         return bool(self._ready)
 
-    def take(self) -> ConversionRequest | None:
-        """The next request that is ready: sources first, then what a source has just made possible."""
-        return self._ready.popleft() if self._ready else None
+    def take(self, may: Callable[[ConversionRequest], bool]) -> ConversionRequest | None:
+        """The first that is ready and `may` be made: sources first, then what one has just made possible."""
+        for request in self._ready:
+            if may(request):
+                self._ready.remove(request)
+                return request
+        return None
 
     def settle(
         self, request: ConversionRequest, outcome: Outcome

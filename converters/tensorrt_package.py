@@ -1,7 +1,8 @@
 """Which of the two packages with TensorRT's interface builds an engine, and for which GPUs it can.
 
 `tensorrt` builds for the GPU of the machine that it runs on. `tensorrt_rtx` also builds for GPUs that are
-not here, on a machine without any. Neither is imported before `load`.
+not here, on a machine without any. Neither is imported before it has to be: by `load`, and by `choose` where
+both could build.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 from converters.artifact import ConversionError, ConversionFailure, ConversionRequest
 from converters.engine_options import EngineOptions, read, refused
+from converters.gpu_here import gpu_here
 
 PACKAGES = ("tensorrt", "tensorrt_rtx")
 INSTALL = {"tensorrt": "pip install tensorrt", "tensorrt_rtx": "pip install '.[trt]'"}
@@ -34,26 +36,27 @@ def installed() -> tuple[str, ...]:
     return tuple(name for name in PACKAGES if importlib.util.find_spec(name) is not None)
 
 
-@cache
 def capability_here() -> str:
-    """`sm89` for CUDA's first GPU, empty where there is none, no driver, or no cuda-bindings to ask."""
+    """`sm89` for CUDA's first GPU, empty where there is none."""
+    return gpu_here().target
+
+
+@cache
+def broken(name: str) -> str:
+    """Why a package that is installed cannot be imported, in one line; empty where it can."""
     try:
-        from cuda.bindings import runtime
-    except ImportError:
-        return ""
-    digits = ""
-    for name in ("cudaDevAttrComputeCapabilityMajor", "cudaDevAttrComputeCapabilityMinor"):
-        status, value = runtime.cudaDeviceGetAttribute(getattr(runtime.cudaDeviceAttr, name), 0)
-        if status != runtime.cudaError_t.cudaSuccess:
-            return ""
-        digits += str(value)
-    return f"sm{digits}"
+        importlib.import_module(name)
+    except Exception as error:  # a library that is missing or of another version raises anything
+        return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    return ""
 
 
 def choose(target: str, wanted: str = "") -> str:
     """The package that builds for `target`: the full one for the GPU here, tensorrt_rtx for another.
 
-    Raises ConversionError `bad_input` where none is installed, or not the one that is wanted.
+    Where the full one is broken and tensorrt_rtx is not, that one; only where both could build are they
+    imported to find out. Raises ConversionError `bad_input` where none is installed, or not the one that is
+    wanted.
     """
     found = installed()
     if wanted or not found:
@@ -63,28 +66,54 @@ def choose(target: str, wanted: str = "") -> str:
         raise refused(f"{missing} installed: {INSTALL[wanted or 'tensorrt_rtx']}")
     if len(found) == 1:
         return found[0]
-    return found[0] if target in ("", capability_here()) else "tensorrt_rtx"
+    if target not in ("", capability_here()):
+        return "tensorrt_rtx"
+    return "tensorrt_rtx" if broken("tensorrt") and not broken("tensorrt_rtx") else "tensorrt"
+
+
+def instead(request: ConversionRequest, package: str) -> str:
+    """Why `package` builds where the full one would have; empty where it is the usual choice."""
+    full = PACKAGES[0]
+    if package == full or full not in installed() or read(request).package:
+        return ""
+    if request.target not in ("", capability_here()):
+        return ""
+    return f"{full} is installed and cannot be imported ({broken(full)}): {package} builds instead"
 
 
 def identity(request: ConversionRequest) -> dict[str, str]:
-    """What the key of an engine takes from this machine: the package, and the GPU where none is named."""
+    """What the key of an engine takes from this machine: the package, and the GPU where none is named.
+
+    The full package times its tactics on the card, so its engines are those of that model of GPU and of its
+    driver; those of tensorrt_rtx are for a compute capability.
+    """
     try:
         package = choose(request.target, read(request).package)
     except ConversionError:  # `check` refuses such a request; it still has a key
         package = ""
-    return {"package": package, "target": request.target or capability_here()}
+    known = {"package": package, "target": request.target or capability_here()}
+    if package == "tensorrt":
+        known |= {"gpu": gpu_here().name, "driver": gpu_here().driver}
+    return known
+
+
+def uses_gpu(request: ConversionRequest) -> bool:
+    """Whether building takes the GPU here: the full package times on it, an engine for it is loaded by it."""
+    here = capability_here()
+    if request.kind != "engine" or not here:
+        return False
+    return request.target in ("", here) or identity(request)["package"] == "tensorrt"
 
 
 def load(request: ConversionRequest, options: EngineOptions) -> Any:
     """The package's module. Raises ConversionError where it is broken."""
     name = choose(request.target, options.package)
-    try:
-        return importlib.import_module(name)
-    except (ImportError, OSError) as error:
-        message = f"{name} is installed and cannot be imported: {error}"
+    if reason := broken(name):
+        message = f"{name} is installed and cannot be imported: {reason}"
         raise ConversionError(
             ConversionFailure("unsupported", "engine", message, advice=f"Install it again: {INSTALL[name]}")
-        ) from error
+        )
+    return importlib.import_module(name)
 
 
 def title(trt: Any) -> str:

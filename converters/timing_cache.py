@@ -1,7 +1,8 @@
 """How long the builder's tactics take, kept between builds: engines are built faster and with equal choices.
 
-One file per package, version and target. Any number of processes may use it: it is replaced as a whole, under
-a lock, by what it holds by then and what a build has added. A damaged one is told of and begun again.
+One file per package, version, model of GPU and driver. Any number of processes may use it: it is replaced as
+a whole, under a lock, by what it holds by then and what a build has added. A damaged one is told of and begun
+again.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 import uuid
 import warnings
 from collections.abc import Iterator
@@ -17,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from converters.artifact import ConversionError, ConversionFailure
+from converters.gpu_here import Gpu
 from converters.tensorrt_package import title
 
 FOLDER = "timing"
@@ -41,10 +44,12 @@ class TimingCache:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             cache = config.create_timing_cache(content)
-            config.set_timing_cache(cache, False)
+            fits = config.set_timing_cache(cache, False)
             useless = [str(w.message) for w in caught if issubclass(w.category, DeprecationWarning)]
-        if not useless:
+        if not useless and fits:
             self._cache = cache
+        elif not useless:
+            self.note = f"timing cache {self._path.name} is of another GPU or driver and is not used"
         elif asked:
             message = f"timing_cache: {title(trt)} keeps none: {useless[0]}"
             advice = "Leave the option out, or use the package tensorrt."
@@ -61,9 +66,11 @@ class TimingCache:
             write(self._path, bytes(memoryview(self._cache.serialize())))
 
 
-def path_of(root: Path, trt: Any, target: str) -> Path:
-    """The file under an artifact cache's root."""
-    return root / FOLDER / f"{trt.__name__}-{trt.__version__}-{target}.cache"
+def path_of(root: Path, trt: Any, target: str, gpu: Gpu) -> Path:
+    """The file under an artifact cache's root: timings are those of a model of GPU, under its driver."""
+    names = (trt.__name__, trt.__version__, target, gpu.name, gpu.driver)
+    words = (re.sub(r"[^A-Za-z0-9._]+", "_", name) for name in names if name)
+    return root / FOLDER / f"{'-'.join(words)}.cache"
 
 
 def read(path: Path) -> tuple[bytes, str]:

@@ -107,3 +107,22 @@ def two_types() -> bytes:
         helper.make_node("Conv", ["c", "full"], ["output"], "/full/Conv", pads=[1] * 4),
     ]
     return serialized(nodes, weights)
+
+
+def two_layers(body: str, *, conv: str, relu: str) -> bytes:
+    """A 3x3 convolution in `body`, then a 1x1 convolution and a Relu, each in a type of its own."""
+    rng = np.random.default_rng(0)
+    weights = {}
+    for name, size, precision in (("wide", 3, body), ("narrow", 1, conv)):
+        values = rng.standard_normal((CHANNELS, CHANNELS, size, size)).astype(np.float32)
+        weights[name] = helper.make_tensor(name, FLOATS[precision], values.shape, values.ravel())
+    nodes = [
+        helper.make_node("Cast", ["input"], ["a"], "in", to=FLOATS[body]),
+        helper.make_node("Conv", ["a", "wide"], ["b"], "/body/Conv", pads=[1] * 4),
+        helper.make_node("Cast", ["b"], ["c"], "between", to=FLOATS[conv]),
+        helper.make_node("Conv", ["c", "narrow"], ["d"], "/tail/Conv"),
+        helper.make_node("Cast", ["d"], ["e"], "behind", to=FLOATS[relu]),
+        helper.make_node("Relu", ["e"], ["f"], "/tail/Relu"),
+        helper.make_node("Cast", ["f"], ["output"], "out", to=TensorProto.FLOAT),
+    ]
+    return serialized(nodes, weights)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,10 @@ from converters import convert as convert_any
 from converters.artifact import Artifact, ConversionError, ConversionFailure, ConversionRequest
 from converters.cache import ArtifactCache
 from converters.engine_from_onnx import convert
-from converters.engine_network import module_of
+from converters.engine_log import recording
+from converters.engine_network import module_of, parse
+from converters.engine_precision import check_declared
+from converters.engine_types import read as read_types
 from converters.tensorrt_package import capability_here, targets
 from models.spec import ModelSpec, sorted_options
 from tests.converters import engine_graphs
@@ -39,6 +43,14 @@ def refusal(request: ConversionRequest, folder: Path, source: Artifact) -> Conve
     assert not (folder / "model.engine").exists()
     assert caught.value.failure.steps == source.steps
     return caught.value.failure
+
+
+def parsed(data: bytes) -> tuple[Any, tuple[Any, ...]]:
+    """The network of a file, and what has to live as long."""
+    with recording(trt) as (logger, _):
+        builder = trt.Builder(logger)
+        network, parser = parse(trt, builder, logger, data=data)
+    return network, (builder, parser)
 
 
 def test_engine_of_a_block_through_both_stages(tmp_path: Path) -> None:
@@ -232,6 +244,39 @@ def test_the_larger_share_of_the_work_decides(tmp_path: Path, onnx_source: MakeS
     (tmp_path / "half").mkdir()
     failure = refusal(dataclasses.replace(REQUEST, precision="fp16"), tmp_path / "half", source)
     assert failure.kind == "precision_mismatch"
+
+
+@pytest.mark.parametrize(("precision", "wide"), [("fp16", "fp32"), ("bf16", "fp32"), ("fp32", "fp16")])
+@pytest.mark.parametrize("where", ["conv", "relu"])
+def test_a_layer_in_another_type_than_its_node_fails_the_case(precision: str, wide: str, where: str) -> None:
+    """Nine tenths of the work are as asked for: it is the one layer that is told."""
+    declared = engine_graphs.two_layers(precision, conv=precision, relu=precision)
+    network, kept = parsed(
+        engine_graphs.two_layers(precision, **{"conv": precision, "relu": precision, where: wide})
+    )
+    types = read_types(trt, network, 1)
+    assert types.shares[precision] > 0.5
+    with pytest.raises(ConversionError) as caught:
+        check_declared(network, types, declared, precision)
+    assert caught.value.failure.kind == "precision_mismatch"
+    assert f"'/tail/{where.capitalize()}' in {wide} instead of {precision}" in caught.value.failure.message
+    del kept
+
+
+def test_islands_that_the_file_declares_are_right() -> None:
+    data = engine_graphs.two_layers("fp16", conv="fp32", relu="fp32")
+    network, kept = parsed(data)
+    check_declared(network, read_types(trt, network, 1), data, "fp16")
+    del kept
+
+
+def test_eight_bits_that_the_parser_dropped_fail_the_case() -> None:
+    network, kept = parsed(engine_graphs.matrix_product().replace(b"/mix/MatMul", b"/body/conv/"))
+    types = read_types(trt, network, 1)
+    with pytest.raises(ConversionError, match="in fp32 instead of int8") as caught:
+        check_declared(network, types, engine_graphs.quantized(), "int8")
+    assert caught.value.failure.kind == "precision_mismatch"
+    del kept
 
 
 def test_range_of_batch_sizes(folder: Path, onnx_source: MakeSource) -> None:

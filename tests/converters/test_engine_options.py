@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,7 @@ import converters
 from converters import tensorrt_package
 from converters.artifact import ConversionError, ConversionRequest
 from converters.engine_options import NAMES, EngineOptions, read
+from converters.gpu_here import Gpu
 from converters.keys import cache_key
 from converters.stages import source_request
 from models.spec import ModelSpec, sorted_options
@@ -19,6 +21,7 @@ from models.spec import ModelSpec, sorted_options
 REQUEST = ConversionRequest(
     ModelSpec.of("block/ncb", resolution=7, in_channels=32), "engine", batch_size=2, target="sm89"
 )
+BROKEN = tensorrt_package.broken  # the real one, which the machines here replace
 
 
 def asked(**build: object) -> ConversionRequest:
@@ -30,10 +33,20 @@ def _rtx_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     machine(monkeypatch, "tensorrt_rtx")
 
 
-def machine(monkeypatch: pytest.MonkeyPatch, *packages: str, gpu: str = "") -> None:
-    """Another machine: what is installed on it and which GPU it has."""
+def machine(
+    monkeypatch: pytest.MonkeyPatch,
+    *packages: str,
+    gpu: str = "",
+    card: str = "NVIDIA X",
+    driver: str = "570.1",
+    broken: tuple[str, ...] = (),
+) -> None:
+    """Another machine: what is installed on it, what of that is broken, and which GPU it has."""
+    here = Gpu(card, gpu, driver) if gpu else Gpu()
+    reason = "ImportError: libnvinfer.so.10: cannot open shared object file"
     monkeypatch.setattr(tensorrt_package, "installed", lambda: packages)
-    monkeypatch.setattr(tensorrt_package, "capability_here", lambda: gpu)
+    monkeypatch.setattr(tensorrt_package, "gpu_here", lambda: here)
+    monkeypatch.setattr(tensorrt_package, "broken", lambda name: reason if name in broken else "")
 
 
 def test_defaults_are_the_builders_own() -> None:
@@ -129,6 +142,44 @@ def test_full_package_for_the_gpu_here_and_rtx_for_others(
     assert tensorrt_package.choose(target, "tensorrt_rtx") == "tensorrt_rtx"
     machine(monkeypatch, "tensorrt", gpu=gpu)
     assert tensorrt_package.choose(target) == "tensorrt"
+
+
+def test_rtx_builds_where_the_full_package_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = ("tensorrt", "tensorrt_rtx")
+    machine(monkeypatch, *both, gpu="sm89", broken=("tensorrt",))
+    assert tensorrt_package.choose("sm89") == tensorrt_package.choose("") == "tensorrt_rtx"
+    assert tensorrt_package.choose("sm89", "tensorrt") == "tensorrt"
+    told = tensorrt_package.instead(REQUEST, "tensorrt_rtx")
+    assert "tensorrt is installed and cannot be imported (ImportError: libnvinfer.so.10" in told
+    assert told.endswith("tensorrt_rtx builds instead")
+    assert tensorrt_package.instead(dataclasses.replace(REQUEST, target="sm86"), "tensorrt_rtx") == ""
+    assert tensorrt_package.instead(asked(package="tensorrt_rtx"), "tensorrt_rtx") == ""
+    with_rtx = cache_key(REQUEST)
+    machine(monkeypatch, *both, gpu="sm89")
+    assert tensorrt_package.instead(REQUEST, "tensorrt") == ""
+    assert cache_key(REQUEST) != with_rtx
+    machine(monkeypatch, *both, gpu="sm89", broken=both)
+    with pytest.raises(ConversionError, match="tensorrt is installed and cannot be imported: ImportError"):
+        tensorrt_package.load(REQUEST, EngineOptions())
+
+
+def test_a_broken_package_is_found_by_importing_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "shattered.py").write_text("raise OSError('libnvinfer.so.10:\\n cannot open')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert BROKEN("shattered") == "OSError: libnvinfer.so.10: cannot open"
+    assert BROKEN("json") == ""
+
+
+def test_engines_of_the_full_package_are_those_of_a_model_of_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A100 and A30 are both sm80; the full package times its tactics on the one that is here."""
+
+    def key(package: str, card: str, driver: str = "570.1") -> str:
+        machine(monkeypatch, package, gpu="sm80", card=card, driver=driver)
+        return cache_key(dataclasses.replace(REQUEST, target="sm80"))
+
+    assert key("tensorrt", "A100") != key("tensorrt", "A30")
+    assert key("tensorrt", "A100") != key("tensorrt", "A100", driver="580.2")
+    assert key("tensorrt_rtx", "A100") == key("tensorrt_rtx", "A30", driver="580.2")
 
 
 @pytest.mark.parametrize(

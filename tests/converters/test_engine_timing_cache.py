@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from converters.timing_cache import TimingCache, read, write
+from converters.gpu_here import Gpu
+from converters.timing_cache import TimingCache, path_of, read, write
 
 
 class Words:
@@ -54,6 +57,31 @@ def test_what_a_build_learns_is_there_for_the_next(tmp_path: Path) -> None:
     assert build(path, b"first").note == ""
     assert build(path, b"second").note == ""
     assert read(path) == (b"first second", "")
+
+
+class OtherGpu(Config):
+    """A builder that was given the timings of another GPU."""
+
+    def set_timing_cache(self, cache: Words, ignore_mismatch: bool) -> bool:
+        return False
+
+
+def test_timings_of_another_gpu_are_told_of_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "one.cache"
+    write(path, b"theirs")
+    cache = TimingCache(path)
+    cache.attach(None, OtherGpu(), asked=False)
+    cache.save(OtherGpu())
+    assert cache.note == "timing cache one.cache is of another GPU or driver and is not used"
+    assert read(path) == (b"theirs", "")
+
+
+def test_every_model_of_gpu_and_driver_has_a_file_of_its_own(tmp_path: Path) -> None:
+    trt = SimpleNamespace(__name__="tensorrt", __version__="10.9")
+    a100, a30 = Gpu("NVIDIA A100/SXM4-80GB", "sm80", "570.1"), Gpu("NVIDIA A30", "sm80", "570.1")
+    files = {path_of(tmp_path, trt, "sm80", gpu) for gpu in (a100, a30, replace(a30, driver="580.2"))}
+    assert len(files) == 3
+    assert tmp_path / "timing" / "tensorrt-10.9-sm80-NVIDIA_A100_SXM4_80GB-570.1.cache" in files
 
 
 def test_builds_that_overlap_lose_nothing(tmp_path: Path) -> None:

@@ -260,3 +260,54 @@ def test_node_errors_are_local(graphs: ModuleType) -> None:
     assert np.isinf(errors["square"])
     assert errors["y"] < 1e-3
     assert errors["a"] < 1e-3
+
+
+CONSTANTS = {
+    "value_float": 0.5,
+    "value_floats": [0.5],
+    "value": helper.make_tensor("value", TensorProto.FLOAT, [1], [0.5]),
+}
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+@pytest.mark.parametrize("form", CONSTANTS)
+def test_constants_in_every_form(precision: str, form: str) -> None:
+    """The standard lets a Constant be a tensor, or a number or list that is written as it is."""
+    shape = [1, 4, 2, 2]
+    nodes = [
+        helper.make_node("Constant", [], ["half"], "half", **{form: CONSTANTS[form]}),
+        helper.make_node("Mul", ["input", "half"], ["scaled"], "scale"),
+        helper.make_node("Constant", [], ["sides"], "sides", value_ints=[1, 16]),
+        helper.make_node("Reshape", ["scaled", "sides"], ["flat"], "flatten"),
+        helper.make_node("Constant", [], ["axis"], "axis", value_int=1),
+        helper.make_node("CumSum", ["flat", "axis"], ["summed"], "sum"),
+        helper.make_node("Cast", ["summed"], ["output"], "out", to=TensorProto.FLOAT),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "constants",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("output", TensorProto.FLOAT, [1, 16])],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    made = choose(proto, precision).lowered.proto
+    onnx_graph.check(made)
+    stored = {weight.name: weight.data_type for weight in made.graph.initializer}
+    assert stored[f"half_{precision}"] == onnx_types.TYPE_OF_PRECISION[precision]
+    assert (stored["sides"], stored["axis"]) == (TensorProto.INT64, TensorProto.INT64)
+    assert "Constant" not in operators(made)
+    assert error(proto, made) < TOLERANCES[precision]
+
+
+def test_sparse_constants_are_refused() -> None:
+    dense = helper.make_tensor("values", TensorProto.FLOAT, [1], [1.0])
+    sparse = helper.make_sparse_tensor(dense, helper.make_tensor("at", TensorProto.INT64, [1], [0]), [4])
+    nodes = [
+        helper.make_node("Constant", [], ["c"], "few", sparse_value=sparse),
+        helper.make_node("Add", ["input", "c"], ["output"], "add"),
+    ]
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [4]) for name in ("input", "output")]
+    proto = helper.make_model(helper.make_graph(nodes, "sparse", values[:1], values[1:]))
+    with pytest.raises(ConversionError, match="Constant 'few' is a sparse_value") as caught:
+        prepare(proto, "fp16")
+    assert caught.value.failure.kind == "unsupported"
