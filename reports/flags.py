@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from reports.device_facts import facts_of, off_neural_engine
 from reports.records import CaseResult
 from reports.statistics import MIN_ROUNDS, OTHER_TOOL, Summary, counted_rounds
 from runners.measurement import Round
@@ -76,17 +77,27 @@ _TABLE = (
     ),
     Flag(
         "throttled", "THR",
-        "The device lowered its clocks while this was measured.",
+        "The device lowered its clocks, or called its thermal state serious, while this was measured.",
         "Cool the device or lower its clocks on purpose, and measure again.",
     ),
     Flag(
+        "low_power_mode", "LPM",
+        "The device was in low-power mode, which lowers its clocks.",
+        "Turn it off, charge the device, and measure again with --fresh.",
+    ),
+    Flag(
+        "off_neural_engine", "ANE",
+        "The Neural Engine was allowed, and Core ML's plan has most of the estimated cost elsewhere.",
+        "See in the placement which operations left it, and compare the compute units.",
+    ),
+    Flag(
         "disturbed", "DIS",
-        "Other work competed for the device, and the repeated round was disturbed too.",
+        "Other work competed for the device, and again when the round was repeated, if there was time to.",
         "Keep the machine idle while measuring, or reserve cores for it.",
     ),
     Flag(
         "drift", "DRI",
-        "The latency moved steadily while it was measured, across rounds or within them.",
+        "The latency moved while it was measured: across rounds, in a trend or a step, or within them.",
         "Let the machine reach a steady temperature and clock, then measure again with a longer warm-up.",
     ),
     Flag(
@@ -179,6 +190,9 @@ def _round_flags(result: CaseResult) -> list[str]:
     rounds = counted_rounds(measurement.rounds) if measurement else []
     found = [name for r in rounds for name in r.flags]
     found += _part_flags(rounds)
+    told = facts_of(rounds)
+    if told and off_neural_engine(told, rounds[0].protocol.compute_unit):
+        found.append("off_neural_engine")
     if result.other_protocol_rounds:
         found.append("mixed_protocols")
     if result.failure and rounds:
@@ -190,6 +204,8 @@ def _round_flags(result: CaseResult) -> list[str]:
 
 def _part_flags(rounds: Sequence[Round]) -> list[str]:
     """From the medians of what was timed beside the samples, where anything was."""
+    if not any(r.parts for r in rounds):
+        return []
     compute_ns = _median_ns([r.samples_ns / r.loop_count for r in rounds])
     medians_ns = {
         name: _median_ns([r.parts[name] / r.loop_count for r in rounds if name in r.parts])
