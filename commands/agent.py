@@ -5,21 +5,18 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from commands import NOT_TIMED, OK, UsageError, options
-from models import tables
+from commands.device_hosts import found_devices
+from commands.devices import driver, drivers
 from models.tables import suggest
-
-if TYPE_CHECKING:
-    from device_agents.drivers import DriverInfo
-    from device_agents.transport import Device, Transport
 
 ACTIONS = ("doctor", "devices", "run", "import", "serve")
 DESCRIPTION = """
   doctor             which drivers can work here, and the fix for those that cannot
   devices            the devices that the drivers see now; identifiers are shown as aliases
   run FILE...        measure packages (.mlpackage, .zip, .onnx), or the jobs of an outbox folder
+  import OUTBOX      results of a suite's jobs that were run elsewhere, into the run that wants them
   import X.mlperf    a performance report that Xcode wrote
   serve OUTBOX       run the jobs of a folder as they come, until interrupted; it listens on nothing
 
@@ -45,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rounds-per-launch", metavar="N", help="default: 1, so that each round is a fresh process"
     )
+    parser.add_argument("--team", metavar="ID", help="coremltools: the team that signs its app")
     parser.add_argument("--install", type=Path, metavar="APP", help="put this signed app on the phone first")
     parser.add_argument(
         "--outbox", type=Path, metavar="DIR", help="where jobs wait (default: results/outbox)"
@@ -64,49 +62,27 @@ def execute(args: argparse.Namespace) -> int:
     if args.action == "devices":
         return _devices(args)
     if args.action == "import":
-        from commands.agent_import import import_reports
+        from commands.agent_import import import_files
 
-        return import_reports(args)
+        return import_files(args)
     from commands.agent_run import run, serve
 
     return run(args) if args.action == "run" else serve(args)
-
-
-def driver(name: str) -> DriverInfo:
-    """Raises UsageError with the nearest names."""
-    from device_agents import DRIVERS
-
-    try:
-        found: DriverInfo = tables.lookup(DRIVERS, "drivers", name)
-    except tables.UnknownNameError as error:
-        raise UsageError(str(error)) from None
-    return found
-
-
-def mailbox(args: argparse.Namespace, name: str) -> Path:
-    """The folder that plays the device's, for a driver that measures this machine."""
-    return outbox(args) / f"this-machine-{name}"
 
 
 def outbox(args: argparse.Namespace) -> Path:
     given: Path | None = args.outbox
     if given is not None:
         return given
+    from commands.device_cases import outbox_of
+
     config, base = options.load_config(args)
-    return options.store_path(args, config, base).parent / "outbox"
-
-
-def found_devices(args: argparse.Namespace, info: DriverInfo) -> list[tuple[Transport, Device]]:
-    """Every device that the driver's tools see. Raises DeviceProblem."""
-    carriers = info.transports(mailbox(args, info.name))
-    return [(carrier, device) for carrier in carriers for device in carrier.devices()]
+    return outbox_of(options.store_path(args, config, base))
 
 
 def _doctor(args: argparse.Namespace) -> int:
-    from device_agents import DRIVERS
-
     rows = []
-    for name in tables.names(DRIVERS, "drivers"):
+    for name in drivers():
         info = driver(name)
         reason, _, fix = info.missing().partition("; ")
         rows.append({"driver": name, "for": info.description, "missing": reason, "fix": fix})
@@ -120,16 +96,15 @@ def _doctor(args: argparse.Namespace) -> int:
 
 
 def _devices(args: argparse.Namespace) -> int:
-    from device_agents import DRIVERS
     from device_agents.problems import PROBLEMS, DeviceProblem
 
     rows, problems = [], []
-    for name in tables.names(DRIVERS, "drivers"):
+    for name in drivers():
         info = driver(name)
         if info.missing() or name == "simulated":
             continue
         try:
-            seen = found_devices(args, info)
+            seen = found_devices(outbox(args), info)
         except DeviceProblem as problem:
             problems.append({"driver": name, "problem": problem.name, "message": str(problem)})
             continue

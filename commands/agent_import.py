@@ -1,4 +1,4 @@
-"""Performance reports of Xcode as runs of one case: every experiment a round, in a protocol of their own."""
+"""`agent import`: Xcode's performance reports as runs of one case, every experiment a round; outboxes too."""
 
 from __future__ import annotations
 
@@ -22,13 +22,25 @@ from runners.measurement import Phases, Protocol, Round
 BACKEND = "xcode-report"
 
 
-def import_reports(args: argparse.Namespace) -> int:
+def import_files(args: argparse.Namespace) -> int:
+    """Outbox folders, or reports of Xcode."""
+    from commands.agent_results import import_outboxes, is_outbox
+
+    if not args.files:
+        raise UsageError(
+            "agent import: name a report (a folder X.mlperf or its report.json) or an outbox folder"
+        )
+    outboxes = [path for path in args.files if is_outbox(path)]
+    if outboxes and len(outboxes) < len(args.files):
+        raise UsageError("agent import: outbox folders and reports are imported one kind at a time")
+    return import_outboxes(args, outboxes) if outboxes else _import_reports(args)
+
+
+def _import_reports(args: argparse.Namespace) -> int:
     """All files or none; a report that is in the store already adds nothing."""
     from reports.records_file import content_digest
     from reports.store import Store, StoreError
 
-    if not args.files:
-        raise UsageError("agent import: name a report: a folder X.mlperf or its report.json")
     runs = {path: _run_of(args, path) for path in args.files}
     named = {content_digest(run): run for run in runs.values()}
     config, base = options.load_config(args)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ BACKENDS = {"mlpackage-zip": "coreml", "onnx": "onnxruntime"}
 def sent_of(path: Path, info: DriverInfo) -> Sent:
     """The file as the driver's agent takes it. Raises FormError and UsageError."""
     is_onnx = path.suffix == ".onnx"
+    modules: Mapping[str, str] = {}
     if is_onnx != (info.model_format == "onnx"):
         wanted = "an .onnx file" if info.model_format == "onnx" else "an .mlpackage"
         raise UsageError(f"{path}: the driver {info.name} takes {wanted}")
@@ -35,9 +37,10 @@ def sent_of(path: Path, info: DriverInfo) -> Sent:
         inputs, minimum_os = _onnx_inputs(path, data), ""
     else:
         data = archive.pack(archive.package_files(path))
-        inputs, minimum_os = _package_inputs(path)
+        inputs, minimum_os, modules = _package_inputs(path)
     values = [[_random(info_, index) for info_ in inputs] for index in range(INPUT_SETS)]
-    return Sent(data, info.model_format, tuple(i.name for i in inputs), values, minimum_os)
+    names = tuple(i.name for i in inputs)
+    return Sent(data, info.model_format, names, values, minimum_os, modules=modules)
 
 
 def case_of(args: argparse.Namespace, path: Path, info: DriverInfo, sent: Sent, unit: str) -> Case:
@@ -74,7 +77,8 @@ def _onnx_inputs(path: Path, data: bytes) -> tuple[TensorInfo, ...]:
     )
 
 
-def _package_inputs(path: Path) -> tuple[tuple[TensorInfo, ...], str]:
+def _package_inputs(path: Path) -> tuple[tuple[TensorInfo, ...], str, Mapping[str, str]]:
+    """The inputs, the oldest iOS, and the modules of operations where the package tells them."""
     from converters.mlpackage_facts import describe
 
     try:
@@ -86,7 +90,7 @@ def _package_inputs(path: Path) -> tuple[tuple[TensorInfo, ...], str]:
     if facts.input_kind != "tensor":
         raise UsageError(f"{path}: its input is an image; convert it with tensor inputs to measure it")
     oldest = re.fullmatch(r"iOS(\d{1,2})", facts.needs)
-    return facts.inputs, f"{oldest[1]}.0" if oldest else ""
+    return facts.inputs, f"{oldest[1]}.0" if oldest else "", facts.modules
 
 
 def _random(info: TensorInfo, index: int) -> npt.NDArray[Any]:

@@ -39,7 +39,7 @@ def table_of(waiting: Waiting, rounds: Sequence[Round], failure: Failure | None)
 def lines_of(waiting: Waiting, rounds: Sequence[Round], failure: Failure | None) -> Iterator[str]:
     """For a terminal. Estimated cost is named as such: it is no time."""
     table = table_of(waiting, rounds, failure)
-    yield f"{waiting.case.label}, {waiting.job.compute_unit}"
+    yield waiting.case.label
     if table["median_ns"] is not None:
         yield f"  {duration(table['median_ns'])} (median of {count(len(rounds), 'round')})"
     if table["modelbench_mean_ns"] is not None:

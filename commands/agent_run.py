@@ -4,40 +4,44 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from commands import NOT_TIMED, OK, SOME_FAILED, UsageError, options
-from commands.agent import driver, found_devices, outbox
+from commands.agent import outbox
 from commands.agent_packages import case_of, sent_of
+from commands.device_hosts import connect, only_one_on
+from commands.device_store import RunRecord, run_of
+from commands.devices import driver
+from commands.only_one import RunBusyError, only_one
+from commands.timing import comparison
 from device_agents import outbox as outboxes
 from device_agents.bodies import RoundTaken, body_of
 from device_agents.forms import FormError
-from device_agents.host import Host, Outbox, Taken
+from device_agents.host import Host
+from device_agents.interleaved import Commit, Turns
 from device_agents.job import DeviceTiming
 from device_agents.journal import Entry
 from device_agents.outbox import Waiting
 from device_agents.problems import DeviceProblem
-from device_agents.rounds import check_outputs, rounds_of
 from models.spec import digest
 from models.tables import suggest
 from runners import environment
 from runners.measurement import Failure, Round
+from runners.suite import DeviceBusyError
 
 if TYPE_CHECKING:
     from device_agents.drivers import DriverInfo
-    from device_agents.transport import Device, Transport
     from reports.records import RunInfo
     from reports.store import Store
 
 SUITE = "device"
 SERVE_SECONDS = 5.0
-MAX_FORGOTTEN = 1000  # what an order may list
 
 
 def run(args: argparse.Namespace) -> int:
@@ -45,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.files:
         raise UsageError("agent run: name a package (.mlpackage, .zip, .onnx) or an outbox folder")
     info = driver(args.driver)
-    _check(info)
+    _check(args, info)
     jobs = _jobs(args, info)
     if not jobs:
         raise UsageError(f"no job in {', '.join(map(str, args.files))}")
@@ -55,11 +59,12 @@ def run(args: argparse.Namespace) -> int:
 def serve(args: argparse.Namespace) -> int:
     """Run what an outbox folder holds, and what is put into it later; it listens on nothing."""
     info = driver(args.driver)
-    _check(info)
+    _check(args, info)
     folder = args.files[0] if args.files else outbox(args)
     code, done = OK, set[str]()
     while True:
-        new = [job for job in _waiting(folder) if job.job.job_id not in done] if folder.is_dir() else []
+        jobs = _for_driver(info, folder) if folder.is_dir() else []
+        new = [job for job in jobs if job.job.job_id not in done]
         if new:
             found = _run_jobs(args, info, new)
             code = max(code, found)
@@ -70,12 +75,11 @@ def serve(args: argparse.Namespace) -> int:
         time.sleep(0 if args.once else SERVE_SECONDS)
 
 
-def _check(info: DriverInfo) -> None:
-    if info.name in ("xcode-report", "coremltools"):
-        raise UsageError(
-            f"driver {info.name} runs no jobs: "
-            + ("use `agent import X.mlperf`" if info.name == "xcode-report" else "see docs/iphone.md")
-        )
+def _check(args: argparse.Namespace, info: DriverInfo) -> None:
+    if not info.runs_jobs:
+        raise UsageError(f"driver {info.name} runs no jobs: use `agent import X.mlperf`")
+    if info.name == "coremltools" and not (info.missing() or args.team):
+        raise UsageError("--team ID is missing: the team that signs the app which coremltools builds")
 
 
 def _jobs(args: argparse.Namespace, info: DriverInfo) -> list[Waiting]:
@@ -84,8 +88,20 @@ def _jobs(args: argparse.Namespace, info: DriverInfo) -> list[Waiting]:
         if not path.exists():
             raise UsageError(f"{path} is not there")
         is_package = path.suffix in (".mlpackage", ".zip", ".onnx")
-        found += _from_package(args, info, path) if is_package else _waiting(path)
+        found += _from_package(args, info, path) if is_package else _of_outbox(info, path)
     return found
+
+
+def _of_outbox(info: DriverInfo, folder: Path) -> list[Waiting]:
+    """The jobs for this driver; which others there are is said."""
+    others = sorted({job.case.device for job in _waiting(folder)} - {info.name})
+    if others:
+        print(f"left out: jobs for {', '.join(others)}; --driver names another", file=sys.stderr)
+    return _for_driver(info, folder)
+
+
+def _for_driver(info: DriverInfo, folder: Path) -> list[Waiting]:
+    return [job for job in _waiting(folder) if job.case.device == info.name]
 
 
 def _waiting(folder: Path) -> list[Waiting]:
@@ -126,13 +142,14 @@ def _timing(args: argparse.Namespace) -> DeviceTiming:
     return DeviceTiming(rounds=rounds, round_ns=round(seconds * 1e9))
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Row:
     """What came of one job, for people and for --json."""
 
     waiting: Waiting
-    rounds: tuple[Round, ...]
-    failure: Failure | None
+    run_id: int
+    rounds: list[Round] = field(default_factory=list)
+    failure: Failure | None = None
 
 
 def _run_jobs(args: argparse.Namespace, info: DriverInfo, jobs: Sequence[Waiting]) -> int:
@@ -142,15 +159,72 @@ def _run_jobs(args: argparse.Namespace, info: DriverInfo, jobs: Sequence[Waiting
     path = options.store_path(args, config, base)
     try:
         with Store(path) as store:
-            run_info = _begin(store, args, info, jobs)
-            rows = [_measure(args, info, job) for job in jobs]
-            for row in rows:
-                _store(store, run_info, row)
-            if not any(row.failure for row in rows):
-                store.finish_run(run_info.run_id)
+            records = _records(store, args, info, jobs)
+            rows = {job.job.job_id: _Row(job, records[job.job.job_id].info.run_id) for job in jobs}
+
+            def commit(waiting: Waiting, outcome: Round | Failure) -> None:
+                row = rows[waiting.job.job_id]
+                if isinstance(outcome, Round):
+                    row.rounds.append(outcome)
+                else:
+                    row.failure = outcome
+                records[waiting.job.job_id].commit(waiting, outcome)
+
+            runs = {record.info.run_id: record for record in records.values()}
+            with ExitStack() as stack:
+                for run_id in runs:
+                    stack.enter_context(only_one(path, run_id))
+                stack.enter_context(only_one_on(info.name))
+                _take_turns(args, info, jobs, commit)
+            for record in runs.values():
+                record.close()
     except StoreError as error:
         raise UsageError(str(error)) from None
-    return _tell(args, rows, path, run_info.run_id)
+    except (DeviceBusyError, RunBusyError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return SOME_FAILED
+    return _tell(args, list(rows.values()), path)
+
+
+def _take_turns(args: argparse.Namespace, info: DriverInfo, jobs: Sequence[Waiting], commit: Commit) -> None:
+    def connected() -> Host:
+        return connect(
+            info, jobs[0].folder.parent, observe=_observed, alias=args.device or "", install=args.install
+        )
+
+    if info.name == "coremltools":
+        _by_coremltools(args, info, jobs, commit)
+        return
+    groups = {job.case.id: f"{comparison(job.case)} {job.case.compute_unit}" for job in jobs}
+    Turns(info.name, connected, commit, groups=groups).run(jobs)
+
+
+def _by_coremltools(
+    args: argparse.Namespace, info: DriverInfo, jobs: Sequence[Waiting], commit: Commit
+) -> None:
+    from device_agents import coremltools_jobs
+
+    if why := info.missing():
+        for job in jobs:
+            commit(job, DeviceProblem("tool_missing", why).failure())
+        return
+    coremltools_jobs.run(jobs, team=args.team, commit=commit)
+
+
+def _records(
+    store: Store, args: argparse.Namespace, info: DriverInfo, jobs: Sequence[Waiting]
+) -> dict[str, RunRecord]:
+    """Where each job's results go: the suite's run that asked for them, else a run of these jobs alone."""
+    by_run: dict[int, RunRecord] = {}
+    found: dict[str, RunRecord] = {}
+    others = [job for job in jobs if run_of(store, job.origin) is None]
+    own = _begin(store, args, info, others) if others else None
+    for job in jobs:
+        chosen = run_of(store, job.origin) or own
+        assert chosen is not None
+        record = by_run.setdefault(chosen.run_id, RunRecord(store, chosen))
+        found[job.job.job_id] = record
+    return found
 
 
 def _begin(store: Store, args: argparse.Namespace, info: DriverInfo, jobs: Sequence[Waiting]) -> RunInfo:
@@ -163,83 +237,11 @@ def _begin(store: Store, args: argparse.Namespace, info: DriverInfo, jobs: Seque
         suite=SUITE,
         plan_digest=plan_digest,
         seed=0,
-        command=args.command_line,
+        command=args.command_line.replace(args.team or "\0", "(team)"),
         config={"focus": "", "driver": info.name},
         environment=environment.describe_machine(),
         cases=list({job.case.id: job.case for job in jobs}.values()),
     )
-
-
-def _measure(args: argparse.Namespace, info: DriverInfo, waiting: Waiting) -> _Row:
-    """One job, or what was left of it; every problem is a Failure with the user's next step."""
-    box = Outbox(waiting.folder, waiting.job)
-    failure: Failure | None = None
-    try:
-        if not box.journal.ended:
-            _host(args, info).run(box, waiting.files, forget=_taken(waiting.folder))
-        else:
-            _from_outbox(box)
-    except DeviceProblem as problem:
-        failure = problem.failure()
-    taken = Taken(waiting.job, box.journal, box.outputs())
-    error = math.nan
-    references = waiting.references()
-    if references is not None and taken.finished and failure is None:
-        try:
-            error, failure = check_outputs(taken, references, tolerance=waiting.tolerance)
-        except DeviceProblem as problem:
-            failure = problem.failure()
-    wrong = failure is not None and failure.kind == "wrong_output"
-    rounds = () if wrong else rounds_of(taken, driver=info.name, output_error=error)
-    return _Row(waiting, rounds, failure)
-
-
-def _taken(folder: Path) -> list[str]:
-    """Jobs beside this one that have ended and are whole here: the device may delete its copies."""
-    found = []
-    for job in outboxes.waiting(folder.parent):
-        box = Outbox(job.folder, job.job)
-        if job.folder != folder and box.journal.ended and not box.expects_outputs:
-            found.append(job.job.job_id)
-    return found[:MAX_FORGOTTEN]
-
-
-def _from_outbox(box: Outbox) -> None:
-    """A job that ended before: its failure again, where it failed."""
-    from device_agents.bodies import Failed
-
-    ended = box.journal.ended
-    body = body_of(ended) if ended else None
-    if isinstance(body, Failed):
-        raise DeviceProblem(body.problem, body.message, stage=body.stage)
-
-
-def _host(args: argparse.Namespace, info: DriverInfo) -> Host:
-    """Raises DeviceProblem where no device, or more than one, is here."""
-    if why := info.missing():
-        raise DeviceProblem("tool_missing", why)
-    carrier, device = _device(args, info)
-    if device.state:
-        raise DeviceProblem(device.state, f"{device.alias} ({device.model}) cannot be used")
-    if args.install is not None:
-        if not args.install.exists():
-            raise UsageError(f"--install: {args.install} is not there")
-        carrier.install(device, args.install)
-    return Host(carrier, device, observe=_observed)
-
-
-def _device(args: argparse.Namespace, info: DriverInfo) -> tuple[Transport, Device]:
-    found = found_devices(args, info)
-    if args.device:
-        found = [(carrier, device) for carrier, device in found if device.alias == args.device]
-    unique = {device.identifier: (carrier, device) for carrier, device in reversed(found)}
-    if not unique:
-        name = args.device or "device"
-        raise DeviceProblem("unplugged", f"driver {info.name} sees no {name}")
-    if len(unique) > 1:
-        names = ", ".join(sorted(device.alias for _, device in unique.values()))
-        raise UsageError(f"there are several devices: choose one with --device: {names}")
-    return next(iter(unique.values()))
 
 
 def _observed(entry: Entry) -> None:
@@ -249,35 +251,24 @@ def _observed(entry: Entry) -> None:
         print(f"device: {told}", file=sys.stderr, flush=True)
 
 
-def _store(store: Store, info: RunInfo, row: _Row) -> None:
-    """Rounds that the store has not, then the failure."""
-    case = row.waiting.case
-    stored = next(r for r in store.load_run(info.run_id).results if r.case.id == case.id)
-    done = {taken.round_index for taken in stored.rounds}
-    for taken in row.rounds:
-        if taken.round_index not in done:
-            store.append(info.run_id, case.id, taken, artifact=row.waiting.artifact)
-    if row.failure is not None:
-        store.append(info.run_id, case.id, row.failure, artifact=row.waiting.artifact)
-
-
-def _tell(args: argparse.Namespace, rows: Sequence[_Row], store: Path, run_id: int) -> int:
+def _tell(args: argparse.Namespace, rows: Sequence[_Row], store: Path) -> int:
     from commands.agent_report import lines_of, table_of
 
     failures = [row.failure for row in rows if row.failure]
     elsewhere = bool(failures) and all(failure.built for failure in failures)
     code = NOT_TIMED if elsewhere else SOME_FAILED if failures else OK
+    run_ids = list(dict.fromkeys(row.run_id for row in rows))
     if args.json:
-        cases = [table_of(row.waiting, row.rounds, row.failure) for row in rows]
-        print(
-            json.dumps(
-                {"schema": 1, "store": str(store), "run_id": run_id, "cases": cases, "exit_code": code}
-            )
-        )
+        cases = [{**table_of(row.waiting, row.rounds, row.failure), "run_id": row.run_id} for row in rows]
+        value = {"schema": 1, "store": str(store), "run_id": run_ids[-1], "cases": cases, "exit_code": code}
+        print(json.dumps(value))
         return code
     for row in rows:
         for line in lines_of(row.waiting, row.rounds, row.failure):
             print(line)
     if elsewhere:
         print(f"the jobs wait in {rows[0].waiting.folder.parent}: the same command goes on")
+    else:
+        for run_id in run_ids:
+            print(f"in run {run_id} of {store}; show it: python bench.py report --run {run_id}")
     return code

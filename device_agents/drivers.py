@@ -22,8 +22,8 @@ Transports = Callable[[Path], list[Transport]]
 class DriverInfo:
     """`missing` gives the reason and the fix, empty where the driver can work here.
 
-    `transports` are asked for devices in turn; empty for a driver that carries no jobs. `compute_units` are
-    what a job may name.
+    `transports` are asked for devices in turn. `compute_units` are what a job may name, the usual one last.
+    `runs_jobs` is false for one that only imports, `runs_networks` where outputs are not the network's.
     """
 
     name: str
@@ -32,6 +32,8 @@ class DriverInfo:
     compute_units: tuple[str, ...]
     missing: Callable[[], str]
     transports: Transports
+    runs_jobs: bool = True
+    runs_networks: bool = True
 
 
 _ALL_UNITS = ("cpuOnly", "cpuAndGPU", "cpuAndNeuralEngine", "all")
@@ -96,6 +98,7 @@ XCODE_REPORT = DriverInfo(
     _ALL_UNITS,
     lambda: "",
     lambda folder: [],
+    runs_jobs=False,
 )
 LOCAL = DriverInfo(
     "local",
@@ -112,4 +115,5 @@ SIMULATED = DriverInfo(
     _ALL_UNITS,
     lambda: "",
     lambda folder: [ThisMachine("simulated", folder)],
+    runs_networks=False,
 )

@@ -68,6 +68,10 @@ class Form:
         self._what = what
         self._seen: set[str] = set()
 
+    def has(self, name: str) -> bool:
+        """For a key that may be left out."""
+        return name in self._value
+
     def integer(self, name: str, least: int = 0, most: int = MAX_INTEGER) -> int:
         value = self._get(name)
         if type(value) is not int or not least <= value <= most:

@@ -10,7 +10,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from device_agents.bodies import Failed, Outputs, RoundTaken, body_of
@@ -101,6 +101,14 @@ def _check_rounds(journal: Journal, job: DeviceJob) -> None:
         raise FormError(f"journal: rounds {indices} for a job of {job.timing.rounds}")
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """Of a job that was sent: launches in a row that wrote nothing, and the last signal of an end."""
+
+    silent: int = 0
+    signal: int = 0
+
+
 @dataclass
 class Host:
     """Runs jobs on one device. `sleep` and `clock_s` are injected; `observe` is told every new entry."""
@@ -112,29 +120,45 @@ class Host:
     clock_s: Callable[[], float] = time.monotonic
     poll_s: float = 5.0
     launch_seconds: float = 900.0
+    _known: dict[str, _Known] = field(default_factory=dict)
+    _ordered: str = ""
 
     def run(self, outbox: Outbox, files: Mapping[str, Path], *, forget: Iterable[str] = ()) -> Taken:
         """All of a job, or what was left of it. `files` are the model and inputs by their name in the job.
 
         Raises DeviceProblem, after keeping everything that had been told. Calling it again goes on.
         """
-        if not outbox.journal.ended:
+        forgotten = tuple(forget)
+        while not self.advance(outbox, files, forget=forgotten):
+            pass
+        return Taken(outbox.job, outbox.journal, outbox.outputs())
+
+    def advance(self, outbox: Outbox, files: Mapping[str, Path], *, forget: Iterable[str] = ()) -> bool:
+        """One launch of the app for a job, so that jobs can take turns: has the job ended?
+
+        Raises DeviceProblem as `run` does.
+        """
+        job_id = outbox.job.job_id
+        known = self._known.pop(job_id, None)  # and again below, unless something breaks on the way
+        if known is None and not outbox.journal.ended:
             self._fetch(outbox)
         if not outbox.journal.ended:
-            self._send(outbox, files, tuple(forget))
-            self._launches(outbox)
+            if known is None or self._ordered != job_id:
+                self._send(outbox, files, tuple(forget))
+            known = self._launched(outbox, known or _Known())
         self._take_outputs(outbox)
-        taken = Taken(outbox.job, outbox.journal, outbox.outputs())
         ended = outbox.journal.ended
-        assert ended is not None
+        if ended is None:
+            self._known[job_id] = known or _Known()
+            return False
         body = body_of(ended)
         if isinstance(body, Failed):
             raise DeviceProblem(body.problem, body.message, stage=body.stage)
-        return taken
+        return True
 
     def _send(self, outbox: Outbox, files: Mapping[str, Path], forget: tuple[str, ...]) -> None:
         """Files first, orders last: what the app finds ordered is there."""
-        job = outbox.job
+        job, self._ordered = outbox.job, ""
         if not outbox.journal.entries:
             write_whole(outbox.folder / JOB, job.to_bytes())
             for name in (MODEL, INPUTS):
@@ -143,23 +167,25 @@ class Host:
         orders = outbox.folder / ORDERS
         write_whole(orders, Orders(job.job_id, forget).to_bytes())
         self.transport.push(self.device, orders, ORDERS)
+        self._ordered = job.job_id
 
     def _push(self, source: Path, job: DeviceJob, name: str) -> None:
         self.transport.push(self.device, source, file_name(job.job_id, name))
 
-    def _launches(self, outbox: Outbox) -> None:
-        """One after the other until the journal ends; the app itself counts how often a step killed it."""
-        silent, signal = 0, 0
-        while not outbox.journal.ended:
-            end = self._launch()
-            signal = end.signal or signal
-            silent = 0 if self._fetch(outbox) else silent + 1
+    def _launched(self, outbox: Outbox, known: _Known) -> _Known:
+        """The app itself counts how often a step killed it."""
+        end = self._launch()
+        signal = end.signal or known.signal
+        silent = 0 if self._fetch(outbox) else known.silent + 1
+        if not outbox.journal.ended:
             if silent >= SILENT_LAUNCHES:
                 raise DeviceProblem("app_killed", f"the app was started {silent} times and wrote nothing")
+            return _Known(silent, signal)
         last = outbox.journal.entries[-1]
         if signal == KILLED_FOR_MEMORY and last.body.get("problem") == "app_killed":
             message = f"{last.body['message']}; iOS ended it with signal 9, as it does for want of memory"
             raise DeviceProblem("out_of_memory", message, stage=str(last.body["stage"]))
+        return _Known(silent, signal)
 
     def _launch(self) -> LaunchEnd:
         end = self.transport.launch(self.device, timeout_s=self.launch_seconds)

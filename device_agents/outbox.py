@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +30,20 @@ Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """The stored run that a job was made for: its number in that store, and its plan."""
+
+    run_id: int
+    plan_digest: str
+
+
+@dataclass(frozen=True, slots=True)
 class Waiting:
     """A job in an outbox, with the case that its result belongs to.
 
-    `tolerance` is for the outputs against `references`, NaN where there are none.
+    `tolerance` is for the outputs against `references`, NaN where there are none. `modules` is the module
+    path by the name of an operation's output, where the package tells it. `origin` is the suite's run that
+    wants the result, None for a job without.
     """
 
     folder: Path
@@ -41,6 +51,8 @@ class Waiting:
     case: Case
     artifact: Artifact | None = None
     tolerance: float = math.nan
+    modules: Mapping[str, str] = field(default_factory=dict)
+    origin: Origin | None = None
 
     @property
     def files(self) -> dict[str, Path]:
@@ -67,6 +79,8 @@ class Sent:
     references: Sequence[Array] = ()
     tolerance: float = math.nan
     artifact: Artifact | None = None
+    modules: Mapping[str, str] = field(default_factory=dict)
+    origin: Origin | None = None
 
 
 def put(
@@ -108,10 +122,16 @@ def put(
         named = {f"reference_{index}": value for index, value in enumerate(sent.references)}
         np.savez(folder / REFERENCES, allow_pickle=False, **named)
     artifact = sent.artifact.to_dict() if sent.artifact else None
-    told = {"case": case.to_dict(), "artifact": artifact, "tolerance": str(sent.tolerance)}
+    told = {
+        "case": case.to_dict(),
+        "artifact": artifact,
+        "tolerance": str(sent.tolerance),
+        "modules": dict(sent.modules),
+        "origin": asdict(sent.origin) if sent.origin else None,
+    }
     write_whole(folder / CASE, json.dumps(told).encode())
     write_whole(folder / JOB, job.to_bytes())
-    return Waiting(folder, job, case, sent.artifact, sent.tolerance)
+    return Waiting(folder, job, case, sent.artifact, sent.tolerance, sent.modules, sent.origin)
 
 
 def waiting(outbox: Path) -> list[Waiting]:
@@ -127,11 +147,22 @@ def _read(folder: Path) -> Waiting:
         case = Case.from_dict(told["case"])
         artifact = Artifact.from_dict(told["artifact"]) if told["artifact"] else None
         tolerance = float(told["tolerance"])
+        modules = {str(name): str(module) for name, module in told.get("modules", {}).items()}
+        origin = _origin(told.get("origin"))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise FormError(f"{folder}: no job of this program ({error}); delete it") from None
     if job.job_id != folder.name or job.case_id != case.id:
         raise FormError(f"{folder}: the job is not the folder's, or not that of its case; delete it")
-    return Waiting(folder, job, case, artifact, tolerance)
+    return Waiting(folder, job, case, artifact, tolerance, modules, origin)
+
+
+def _origin(told: object) -> Origin | None:
+    """Raises TypeError and KeyError for what `put` cannot have written."""
+    if told is None:
+        return None
+    if not isinstance(told, dict) or type(told["run_id"]) is not int:
+        raise TypeError("origin is no run")
+    return Origin(told["run_id"], str(told["plan_digest"]))
 
 
 def _digest(data: bytes) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from device_agents.bodies import NOT_KNOWN, PLACES, Operation
@@ -37,10 +37,22 @@ def left_neural_engine(operations: Sequence[Operation], compute_unit: str) -> bo
 
 
 def by_block(
-    operations: Sequence[Operation], blocks: dict[str, str]
+    operations: Sequence[Operation], blocks: Mapping[str, str]
 ) -> dict[str, tuple[PlacementShare, ...]]:
     """Shares per block, where `blocks` names the block of an operation's output; the others under `''`."""
+    return _grouped(operations, lambda operation: blocks.get(operation.name, ""))
+
+
+def by_operator(operations: Sequence[Operation]) -> dict[str, tuple[PlacementShare, ...]]:
+    """Shares per kind of operation: `ios16.conv`, `ios16.softmax`."""
+    return _grouped(operations, lambda operation: operation.operator)
+
+
+def _grouped(
+    operations: Sequence[Operation], group_of: Callable[[Operation], str]
+) -> dict[str, tuple[PlacementShare, ...]]:
+    """In the order in which the groups begin; one of constants alone has no shares."""
     groups: dict[str, list[Operation]] = {}
     for operation in operations:
-        groups.setdefault(blocks.get(operation.name, ""), []).append(operation)
-    return {block: shares(group) for block, group in groups.items()}
+        groups.setdefault(group_of(operation), []).append(operation)
+    return {group: shares(members) for group, members in groups.items()}

@@ -56,8 +56,13 @@ def protocol_of(job: DeviceJob, received: Received, *, driver: str) -> Protocol:
     )
 
 
-def rounds_of(taken: Taken, *, driver: str, output_error: float) -> tuple[Round, ...]:
-    """Every round in the journal. `output_error` is that of the outputs, NaN where they were not compared."""
+def rounds_of(
+    taken: Taken, *, driver: str, output_error: float, modules: Mapping[str, str] | None = None
+) -> tuple[Round, ...]:
+    """Every round in the journal. `output_error` is that of the outputs, NaN where they were not compared.
+
+    `modules` is the module path by the name of an operation's output, where the package tells it.
+    """
     journal, job = taken.journal, taken.job
     received = _only(journal, "received", Received)
     if received is None:
@@ -73,7 +78,7 @@ def rounds_of(taken: Taken, *, driver: str, output_error: float) -> tuple[Round,
             "before": asdict(body.before), "after": asdict(body.after), "device": facts,
         }  # fmt: skip
         if place == 0:
-            environment["operations"] = [asdict(operation) for operation in operations]
+            environment["operations"] = [_operation(operation, modules or {}) for operation in operations]
         found.append(
             Round(
                 round_index=body.round_index,
@@ -139,6 +144,11 @@ def _facts(journal: Journal, received: Received, operations: Sequence[Operation]
         "interruptions": len(journal.of_kind("interrupted")),
         "placement": [asdict(share) for share in shares(operations)],
     }
+
+
+def _operation(operation: Operation, modules: Mapping[str, str]) -> dict[str, Any]:
+    module = modules.get(operation.name)
+    return {**asdict(operation), **({"module": module} if module else {})}
 
 
 def _with_loads(journal: Journal) -> list[tuple[RoundTaken, int]]:

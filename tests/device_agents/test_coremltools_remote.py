@@ -123,3 +123,40 @@ def test_without_devicectl_it_says_what_to_install(monkeypatch, tmp_path):
     with pytest.raises(DeviceProblem) as caught:
         connected_phones()
     assert caught.value.name == "tool_missing"
+
+
+def test_agent_run_takes_packages_this_way(phone, model, tmp_path, monkeypatch, capsys):
+    """All but Xcode's build of coremltools' app, for which the stand-in has an installed one."""
+    from bench import main
+    from device_agents import coremltools_remote, drivers
+
+    package = tmp_path / "tiny.mlpackage"
+    model.save(str(package))
+    sessions = []
+
+    async def prepared(device, *, team):
+        assert team == "TEAM"
+        sessions.append(device._install_and_launch_app(tmp_path / "ModelRunner.app", tmp_path))
+        return dataclasses.replace(device, session=sessions[0])
+
+    monkeypatch.setattr(coremltools_remote, "prepared", prepared)
+    monkeypatch.setattr("device_agents.coremltools_jobs.PREDICTIONS", 3)
+    monkeypatch.setattr("platform.system", lambda: "Darwin")
+    assert not drivers.COREMLTOOLS.missing()
+    places = ("--store", str(tmp_path / "s.db"), "--outbox", str(tmp_path / "box"), "--json")
+    command = ["agent", "run", str(package), "--driver", "coremltools", *places]
+    assert main(command) == 2
+    assert "--team ID is missing" in capsys.readouterr().err
+    code = main([*command, "--team", "TEAM"])
+    told = json.loads(capsys.readouterr().out)
+    for session in sessions:
+        session.stop()
+        session._process.wait()
+        for stream in (session._process.stdin, session._process.stdout, session._process.stderr):
+            stream.close()
+    assert code == 0
+    (case,) = told["cases"]
+    assert case["rounds"] == 1
+    assert case["flags"] == ["other_tool"]
+    assert case["median_ns"] == 2_000_003
+    assert b"TEAM" not in (tmp_path / "s.db").read_bytes()
