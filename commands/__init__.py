@@ -16,14 +16,19 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 from models.tables import suggest
+from reports.formatting import harmless
 
 VERBS = {
     "run": ("commands.run", "run a suite: convert what is missing, measure, store and report (the default)"),
     "list": ("commands.listing", "what there is: models, blocks, suites, backends, devices"),
     "doctor": ("commands.doctor", "what this machine can build and time, and the fix for what it cannot"),
+    "selftest": ("commands.selftest", "what differences this machine can resolve, in about two minutes"),
     "convert": ("commands.convert", "one model or block to one file, with its parity ledger"),
     "verify": ("commands.verify", "read a model file back, and compare its outputs with a model's"),
     "report": ("commands.report", "write the report of a stored run again, or list the stored runs"),
+    "compare": ("commands.compare", "two runs, or two cases of one: ratios with intervals and verdicts"),
+    "gate": ("commands.gate", "is the present code slower than a stored run? exit code 1 if it is"),
+    "history": ("commands.history", "one case or model over all stored runs, with change points"),
     "export": ("commands.export", "a stored run as CSV, JSON, Parquet, records or pytest-benchmark JSON"),
     "bundle": ("commands.bundle", "a suite's files and plan as one archive for another machine"),
     "run-bundle": ("commands.run_bundle", "measure a bundle on the machine that has the device"),
@@ -34,7 +39,7 @@ VERBS = {
     "agent": ("commands.agent", "phones and boards: list them, run jobs there, import Xcode's reports"),
 }
 
-OK, SOME_FAILED, BAD_INPUT, NOT_TIMED, INTERRUPTED = 0, 1, 2, 3, 130
+OK, SOME_FAILED, BAD_INPUT, NOT_TIMED, UNDECIDED, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
 
 class UsageError(Exception):
@@ -64,7 +69,7 @@ def dispatch(argv: Sequence[str]) -> int:
         sys.stdout.flush()
         return code
     except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {harmless(str(error))}", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -103,7 +108,8 @@ def run_verb(verb: str, argv: Sequence[str]) -> int:
         prog="python bench.py" if overview else f"python bench.py {verb}",
         description=_overview() if overview else description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="exit codes: 0 measured, 1 some case failed, 2 bad input, 3 built but not timed (no device)",
+        epilog="exit codes: 0 measured, 1 some case failed or regressed, 2 bad input, 3 built but not timed"
+        " (no device), 4 a gate that is undecided",
     )
     module.add_arguments(parser)
     args = parser.parse_args(argv)

@@ -7,9 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from commands.gpu_lock import GpuLock
 from converters.artifact import Artifact, ConversionFailure, ConversionRequest
+from converters.cache import CacheError
 from converters.parity import TOLERANCES
-from converters.pool import ConversionEvent, convert_all, cores
+from converters.pool import DEADLINE_SECONDS, ConversionEvent, convert_all, cores
 from models.spec import Case
 from runners.measurement import Failure, Job, Timing
 
@@ -21,13 +23,28 @@ CONVERSION_ADVICE = "Read the step and the module named above; the other cases a
 
 
 def collect(
-    requests: Mapping[str, ConversionRequest], root: Path, progress: Progress
+    requests: Mapping[str, ConversionRequest],
+    root: Path,
+    progress: Progress,
+    *,
+    deadline_seconds: float = DEADLINE_SECONDS,
 ) -> dict[ConversionRequest, Artifact | ConversionFailure]:
-    """Every distinct request's artifact or failure. Raises converters.cache.CacheError."""
+    """Every distinct request's artifact or failure. Raises converters.cache.CacheError.
+
+    Engines that are built on the GPU here are built one after another, and not while it is measured on.
+    """
     total = len(set(requests.values()))
     outcomes: dict[ConversionRequest, Artifact | ConversionFailure] = {}
     show = _shower(progress, outcomes, total)
-    for request, outcome in convert_all(requests.values(), root, workers=_workers(), on_event=show):
+    made = convert_all(
+        requests.values(),
+        root,
+        workers=_workers(),
+        on_event=show,
+        deadline_seconds=deadline_seconds,
+        reservations=GpuLock(progress.note),
+    )
+    for request, outcome in made:
         outcomes[request] = outcome
     return outcomes
 
@@ -87,7 +104,13 @@ def simulated_jobs(cases: Iterable[Case], timing: Timing, root: Path) -> dict[st
         if case.backend == "simulated":
             number = int(case.id, 16)
             described = Simulation(median_ns=1e6 + number % 9_000_000, sigma=0.01, seed=number % 2**32)
-            files = write(root / "simulated", described, name=case.id)
+            try:
+                files = write(root / "simulated", described, name=case.id)
+            except OSError as error:
+                raise CacheError(
+                    f"artifact cache {root}: cannot write simulated/{case.id}: {error.strerror or error}. "
+                    "Give another folder, free space on its disk, or make it writable."
+                ) from error
             jobs[case.id] = _job(case, timing, files.path, sha256=files.sha256, tensors=files.tensors)
     return jobs
 

@@ -51,6 +51,7 @@ def execute(args: argparse.Namespace) -> int:
     if not args.suite:
         raise UsageError(f"--suite NAME is missing: {args.config} has {', '.join(sorted(config.suites))}")
     plan = make(config, args.suite, run.overrides(args), run.timing_overrides(args))
+    _check_no_agent(plan)
     _check_free(args.output, force=args.force)
     try:
         outcomes = _outcomes(plan, base / Path(config.paths.artifacts).expanduser())
@@ -58,6 +59,17 @@ def execute(args: argparse.Namespace) -> int:
     except (ArchiveError, CacheError, OutputError) as error:
         raise UsageError(str(error)) from None
     return _tell(plan, outcomes, sha256, args)
+
+
+def _check_no_agent(plan: Plan) -> None:
+    from commands.devices import driver_of
+
+    for case in plan.cases:
+        if driver_of(case):
+            raise UsageError(
+                f"{case.label}: devices with an agent take jobs, no bundle: run the suite itself, and carry"
+                " its outbox to the device"
+            )
 
 
 def _check_free(path: Path, *, force: bool) -> None:
@@ -75,7 +87,7 @@ def _outcomes(plan: Plan, cache_root: Path) -> dict[str, Artifact | ConversionFa
     requests = plan.requests()
     progress = Progress()
     with progress:
-        found = artifacts.collect(requests, cache_root, progress)
+        found = artifacts.collect(requests, cache_root, progress, deadline_seconds=plan.conversion_seconds)
     return {case_id: found[request] for case_id, request in requests.items()}
 
 

@@ -21,7 +21,7 @@ from models.tables import UnknownNameError
 from reports.codec import decode, encode
 from reports.records_file import case_of, check_suite
 from reports.strict import FormError, built, check, member
-from runners import BackendInfo, backend_info
+from runners import BackendInfo, affinity, backend_info
 from runners.measurement import Timing
 
 FORMAT = "deploybench bundle"
@@ -209,8 +209,12 @@ def _timing(value: Mapping[str, Any]) -> Timing:
     check(timing, "timing")
     for field in fields(timing):
         number = getattr(timing, field.name)
-        if not (math.isfinite(number) and number >= 0):
+        if not isinstance(number, str) and not (math.isfinite(number) and number >= 0):
             raise FormError(f"timing.{field.name} = {number} is out of range")
+    try:
+        affinity.parse(timing.pin)
+    except affinity.PinError as error:
+        raise FormError(f"timing.pin: {error}") from None
     if timing.min_rounds < 1 or timing.min_samples < 1:
         raise FormError("timing: min_rounds and min_samples are at least 1")
     return timing

@@ -16,20 +16,21 @@ from pathlib import Path
 from commands import INTERRUPTED, SOME_FAILED, artifacts
 from commands.bundle_contents import Bundle
 from commands.only_one import only_one
-from commands.resuming import exit_code, first_round, is_known, ledger
+from commands.resuming import exit_code, first_rounds, is_known, ledger, taken
 from commands.timing import comparison
 from commands.untimed import not_here, unchanged
 from converters.artifact import Artifact, ConversionFailure
 from models.spec import Case, digest
 from reports import records_file
-from reports.formatting import count, duration, span
+from reports.formatting import count, duration, harmless, span
 from reports.records import CaseResult, RunInfo, StoredRun
 from reports.statistics import converged
 from reports.store import Store, StoreError
 from runners import environment
 from runners.measurement import Failure, Job, Phases, Round
 from runners.sources import runner_sources
-from runners.suite import CaseFailed, CaseFinished, Event, RoundStarted, measure
+from runners.suite import measure
+from runners.suite_events import CaseFailed, CaseFinished, Event, RoundStarted
 
 
 @dataclass
@@ -99,7 +100,7 @@ class BundleRun:
                 commit=lambda case_id, outcome: self._commit(info, case_id, outcome),
                 done={r.case.id: r.rounds for r in stored.results if r.case.id in jobs},
                 observe=_Observer(self.bundle.cases),
-                first_round=first_round(stored, timing.min_rounds),
+                first_rounds=first_rounds(stored, timing.min_rounds),
                 groups={case.id: comparison(case) for case in self.bundle.cases},
             )
         finally:
@@ -151,7 +152,8 @@ class BundleRun:
     def _write(self, info: RunInfo, output: Path, *, interrupted: bool) -> int:
         """The records of what there is, complete or not."""
         stored = self.store.load_run(info.run_id)
-        short = [r for r in stored.results if not r.failure and len(r.rounds) < self.bundle.timing.min_rounds]
+        least = self.bundle.timing.min_rounds
+        short = [r for r in stored.results if not r.failure and taken(r) < least]
         if not short and not interrupted and (self.commits or stored.info.finished_at_ns is None):
             self.store.finish_run(info.run_id)
             stored = self.store.load_run(info.run_id)
@@ -163,7 +165,7 @@ class BundleRun:
             print(json.dumps(value))
             return code
         for result in stored.results:
-            print(f"{result.case.label}: {_state(result)}")
+            print(harmless(f"{result.case.label}: {_state(result)}"))
         if short or interrupted:
             why = "interrupted" if interrupted else "the budget ended"
             print(f"{why} before {count(len(short), 'case')} had enough rounds: the same command goes on")
@@ -205,11 +207,12 @@ class _Observer:
     def __call__(self, event: Event) -> None:
         if isinstance(event, RoundStarted):
             left = f", about {span(event.eta_ns)} left" if event.eta_ns is not None else ""
-            self._say(f"round {event.round_index + 1}: {self._labels[event.case_id]}{left}")
+            again = ", again, as it was disturbed" if event.attempt else ""
+            self._say(f"round {event.round_index + 1}: {self._labels[event.case_id]}{again}{left}")
         elif isinstance(event, CaseFailed):
             self._say(f"{self._labels[event.case_id]}: {event.failure.message}")
         elif isinstance(event, CaseFinished):
             self._say(f"{self._labels[event.case_id]}: {event.reason} after {count(event.rounds, 'round')}")
 
     def _say(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        print(harmless(text), file=sys.stderr, flush=True)

@@ -9,13 +9,15 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from commands import UsageError
 from commands.targets import TARGET
+from converters.pool import DEADLINE_SECONDS
 from models.spec import PRECISIONS
 from models.tables import suggest
 from reports.records import SUITE_NAME
+from runners import affinity
 from runners.measurement import Timing
 
 SCHEMA = 1
@@ -33,6 +35,11 @@ class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+def _pin(value: str) -> str:
+    affinity.parse(value)
+    return value
+
+
 class TimingTable(_Table):
     """`[timing]` and `[suites.NAME.timing]`: what is left out keeps the value of the level above."""
 
@@ -47,6 +54,7 @@ class TimingTable(_Table):
     max_seconds: Seconds | None = None
     deadline_seconds: Seconds | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    pin: Annotated[str, AfterValidator(_pin)] | None = None
 
     def applied_to(self, base: Timing) -> Timing:
         return replace(base, **{name: value for name, value in self if value is not None})
@@ -98,7 +106,8 @@ Option = bool | int | float | str
 class Matrix(_Table):
     """`[[suites.NAME.matrix]]`: every combination of its lists is a case.
 
-    Blocks need `shapes` (`14x14x384`), networks `resolutions`. `build` are options of the toolchain that
+    Blocks need `shapes` (`14x14x384`), networks `resolutions`. Without `precisions`, every backend runs in
+    its usual one. `build` are options of the toolchain that
     makes the files, `runtime` those of the runtime.
     """
 
@@ -107,7 +116,7 @@ class Matrix(_Table):
     resolutions: list[Positive] = []
     backends: Annotated[list[str], Field(min_length=1)] | None = None
     batch_sizes: Annotated[list[Positive], Field(min_length=1)] = [1]
-    precisions: Annotated[list[Precision], Field(min_length=1)] = ["fp32"]
+    precisions: Annotated[list[Precision], Field(min_length=1)] | None = None
     fused: Annotated[list[bool], Field(min_length=1)] = [True]
     options: dict[str, Option] = {}
     build: dict[str, Option] = {}
@@ -117,13 +126,15 @@ class Matrix(_Table):
 class Suite(_Table):
     """`[suites.NAME]`. `focus` is the model that the report compares all others with.
 
-    Without `devices`, every backend runs on its usual one.
+    Without `devices`, every backend runs on its usual one; `compute_units` are Core ML's, for backends whose
+    devices have an agent.
     """
 
     description: str
     focus: str = ""
     backends: Annotated[list[str], Field(min_length=1)] = ["onnxruntime"]
     devices: Annotated[list[str], Field(min_length=1)] | None = None
+    compute_units: Annotated[list[str], Field(min_length=1)] | None = None
     threads: Annotated[list[Positive], Field(min_length=1)] = [1]
     matrix: Annotated[list[Matrix], Field(min_length=1)]
     timing: TimingTable = TimingTable()
@@ -143,6 +154,12 @@ class TrtTable(_Table):
     targets: Annotated[list[Target], Field(min_length=1)] = ["sm89"]
 
 
+class ConversionTable(_Table):
+    """`[conversion]`: how long making one file may take before it is given up."""
+
+    deadline_seconds: Seconds = DEADLINE_SECONDS
+
+
 class Config(_Table):
     """The whole file."""
 
@@ -150,6 +167,7 @@ class Config(_Table):
     paths: Paths = Paths()
     timing: TimingTable = TimingTable()
     trt: TrtTable = TrtTable()
+    conversion: ConversionTable = ConversionTable()
     suites: dict[SuiteName, Suite]
 
     def suite(self, name: str) -> Suite:

@@ -48,15 +48,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    from converters import check, convert
+    from commands.gpu_lock import GpuLock
+    from converters import check
     from converters.artifact import ConversionError
     from converters.cache import ArtifactCache, CacheError
+    from converters.conversion import convert
 
     config, base = options.load_config(args)
     request = _request(args)
     try:
         check(request)
-        artifact = convert(request, ArtifactCache(base / config.paths.artifacts))
+        lock = GpuLock(lambda text: print(text, file=sys.stderr, flush=True))
+        artifact = convert(request, ArtifactCache(base / config.paths.artifacts), hold=lock.hold)
         written = _copy(artifact, args.output)
     except ConversionError as error:
         return _failed(error)

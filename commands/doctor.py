@@ -6,20 +6,11 @@ import argparse
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
-from commands import OK, SOME_FAILED, options
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line: `state` is `ok`, `note` (numbers may suffer) or `missing` (cannot be done here)."""
-
-    area: str
-    state: str
-    message: str
-    fix: str = ""
+from commands import OK, SOME_FAILED, options, quietness
+from commands.finding import Finding
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """0 where the default backend works here, 1 where it does not."""
-    findings = [*_backends(), *_engines(), *_quietness(), *_places(args)]
+    findings = [*_backends(), *_engines(), *quietness.findings(), *_places(args)]
     if args.json:
         print(json.dumps({"schema": 1, "findings": [asdict(finding) for finding in findings]}))
     else:
@@ -48,14 +39,15 @@ def _print(findings: list[Finding]) -> None:
 
 
 def _backends() -> Iterator[Finding]:
-    from runners import availability, backend_info, backend_names
+    from commands.devices import devices_of, missing
+    from runners import backend_info, backend_names
 
     for name in backend_names():
         if not backend_info(name).real:
             continue
-        for device in backend_info(name).devices:
+        for device in devices_of(backend_info(name)):
             area = f"backend {name}" if device == "cpu" else f"backend {name} on {device}"
-            reason, _, fix = (availability(name, device) or "").partition("; ")
+            reason, _, fix = missing(name, device).partition("; ")
             if reason:
                 yield Finding(area, "missing", reason, fix)
             else:
@@ -70,8 +62,12 @@ def _engines() -> Iterator[Finding]:
     if not found:
         message = "no package that builds TensorRT engines is installed (tensorrt or tensorrt_rtx)"
         yield Finding("engine builder", "missing", message, "pip install '.[trt]'")
-    for package, version in found.items():
-        yield _builder(package, version)
+    told = [_builder(package, version) for package, version in found.items()]
+    yield from told
+    if [finding.state for finding in told] == ["missing", "ok"]:
+        first, second = found
+        message = f"{first} is broken, so {second} builds for the GPU here too, where it knows that GPU"
+        yield Finding("engine builder in use", "note", message)
     gpus = engines.gpus()
     if gpus:
         yield Finding("gpu", "ok", ", ".join(gpus))
@@ -92,35 +88,11 @@ def _builder(package: str, version: str) -> Finding:
     name = f"{package} {version}".strip()
     try:
         targets = engines.targets(package)
-    except (ImportError, OSError) as error:
+    except Exception as error:  # a library that is missing or of another version raises anything
         fix = f"pip install --force-reinstall {package}"
         return Finding("engine builder", "missing", f"{name} cannot be imported: {error}", fix)
     known = f"for {', '.join(targets)}, with or without a GPU" if targets else "for the GPU here alone"
     return Finding("engine builder", "ok", f"{name} builds {known}")
-
-
-def _quietness() -> Iterator[Finding]:
-    """What makes latencies noisy on this machine."""
-    from runners.environment import describe_cpu
-
-    cpu = describe_cpu()
-    yield Finding("cpu", "ok", f"{cpu['model']}, {cpu['logical_cores']} logical cores")
-    governor = cpu.get("governor")
-    if governor and governor != "performance":
-        fix = "sudo cpupower frequency-set -g performance"
-        yield Finding("governor", "note", f"'{governor}' changes the clock while measuring", fix)
-    elif not governor:
-        yield Finding("governor", "note", "the clock's governor cannot be read here (often so in a VM)")
-    if cpu.get("smt_active"):
-        fix = "echo off | sudo tee /sys/devices/system/cpu/smt/control"
-        yield Finding("SMT", "note", "two threads share a core, and so their caches and units", fix)
-    cores, load = os.cpu_count() or 1, os.getloadavg()[0]
-    if load > 0.3 * cores:
-        yield Finding(
-            "load", "note", f"load average is {load:.2f} on {cores} cores", "stop what else is running"
-        )
-    else:
-        yield Finding("load", "ok", f"load average is {load:.2f} on {cores} cores")
 
 
 def _places(args: argparse.Namespace) -> Iterator[Finding]:

@@ -17,7 +17,7 @@ def builders() -> dict[str, str]:
 def targets(package: str) -> tuple[str, ...]:
     """What a package builds for without having that GPU; none where it builds for the GPU here alone.
 
-    The package is imported: its own list counts. Raises ImportError or OSError where it is broken.
+    The package is imported: its own list counts. Raises what a broken package raises.
     """
     return tensorrt_package.targets(importlib.import_module(package))
 

@@ -6,27 +6,28 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from rich.console import Console
-
 from commands import INTERRUPTED, SOME_FAILED, artifacts, options
+from commands.devices import driver_of
 from commands.only_one import only_one
 from commands.plan import Plan
 from commands.published import published_figures
-from commands.resuming import exit_code, first_round, is_known, ledger
+from commands.resuming import exit_code, first_rounds, is_known, ledger, taken
+from commands.suite_observer import SuiteObserver
 from commands.timing import comparison
 from commands.untimed import carry, not_here, unchanged
 from converters.artifact import Artifact, ConversionFailure
 from models.spec import Case
+from reports.console import PlainConsole
 from reports.files import OutputError
 from reports.progress import Progress
 from reports.store import RunInfo, Store, StoredRun, StoreError
 from runners import environment
 from runners.measurement import Failure, Job, Phases, Round
-from runners.suite import CaseFailed, CaseFinished, Event, RoundFinished, RoundStarted, measure
+from runners.suite import measure
 
 
 @dataclass
@@ -40,8 +41,10 @@ class Execution:
     began_ns: int
     info: RunInfo | None = None
     outcomes: dict[str, Artifact | ConversionFailure] = field(default_factory=dict)
+    on_devices: dict[Case, Artifact] = field(default_factory=dict)
     conversion_ns: int = 0
     measuring_ns: int = 0
+    devices_ns: int = 0
     failed_ns: int = 0
     commits: int = 0
     phases: list[Phases] = field(default_factory=list)
@@ -72,12 +75,14 @@ class Execution:
     def _missing(self, stored: StoredRun) -> list[Case]:
         """Cases that the time budget left without their first rounds: the same command adds them."""
         least = self.plan.timing.min_rounds
-        return [r.case for r in stored.results if not r.failure and len(r.rounds) < least]
+        return [r.case for r in stored.results if not r.failure and taken(r) < least]
 
     def _convert(self, progress: Progress) -> None:
         begin_ns = time.perf_counter_ns()
         requests = self.plan.requests()
-        outcomes = artifacts.collect(requests, self.cache_root, progress)
+        outcomes = artifacts.collect(
+            requests, self.cache_root, progress, deadline_seconds=self.plan.conversion_seconds
+        )
         self.outcomes = {case_id: outcomes[request] for case_id, request in requests.items()}
         self.conversion_ns = time.perf_counter_ns() - begin_ns
 
@@ -110,12 +115,19 @@ class Execution:
         return True
 
     def _measure(self, info: RunInfo, progress: Progress) -> None:
-        from reports.statistics import converged
-
+        """Here first, then on devices with an agent of their own."""
         stored = self.store.load_run(info.run_id)
         jobs = self._jobs(info, stored)
-        if not jobs:
-            return
+        if jobs:
+            self._measure_here(info, stored, jobs, progress)
+        if self.on_devices:
+            self._measure_on_devices(info, stored, progress)
+
+    def _measure_here(
+        self, info: RunInfo, stored: StoredRun, jobs: Mapping[str, Job], progress: Progress
+    ) -> None:
+        from reports.statistics import converged
+
         done = {result.case.id: result.rounds for result in stored.results if result.case.id in jobs}
         target = self.plan.timing.target
         begin_ns = time.perf_counter_ns()
@@ -126,12 +138,32 @@ class Execution:
                 converged=lambda rounds: converged(rounds, target),
                 commit=lambda case_id, outcome: self._commit(info, case_id, outcome),
                 done=done,
-                observe=_Observer(self.plan, progress, done),
-                first_round=first_round(stored, self.plan.timing.min_rounds),
+                observe=SuiteObserver(self.plan, progress, done),
+                first_rounds=first_rounds(stored, self.plan.timing.min_rounds),
                 groups={case.id: comparison(case) for case in self.plan.cases},
             )
         finally:
             self.measuring_ns = time.perf_counter_ns() - begin_ns
+
+    def _measure_on_devices(self, info: RunInfo, stored: StoredRun, progress: Progress) -> None:
+        from commands.device_cases import DeviceCases, outbox_of
+
+        done = {(r.case.id, one.round_index) for r in stored.results for one in r.rounds}
+
+        def commit(case_id: str, outcome: Round | Failure) -> None:
+            if isinstance(outcome, Failure):
+                self._note(info, stored, case_id, outcome)
+            elif (case_id, outcome.round_index) not in done:
+                self._commit(info, case_id, outcome, here=False)
+
+        begin_ns = time.perf_counter_ns()
+        outbox = outbox_of(self.store.path)
+        try:
+            DeviceCases(
+                self.on_devices, info, self.plan.timing, outbox, self.args, commit, progress.note
+            ).run()
+        finally:
+            self.devices_ns = time.perf_counter_ns() - begin_ns
 
     def _open_cases(self, stored: StoredRun) -> list[Case]:
         """All of an unfinished run; of a finished one what failed, the rest only with --fresh."""
@@ -159,6 +191,8 @@ class Execution:
                 jobs[case.id] = simulated[case.id]
             elif isinstance(outcome, ConversionFailure):
                 self._note(info, stored, case.id, artifacts.as_failure(outcome))
+            elif driver_of(case):
+                self.on_devices[case] = outcome
             elif missing := not_here(case, carry(self.args, case)):
                 self._note(info, stored, case.id, missing)
             else:
@@ -170,16 +204,17 @@ class Execution:
         if not is_known(stored, case_id, failure):
             self._commit(info, case_id, failure)
 
-    def _commit(self, info: RunInfo, case_id: str, outcome: Round | Failure) -> None:
+    def _commit(self, info: RunInfo, case_id: str, outcome: Round | Failure, *, here: bool = True) -> None:
+        """`here` is false for a round of a device, whose clock says nothing of this machine's time."""
         if info.finished_at_ns is not None and not self.commits:
             self.store.reopen_run(info.run_id)
         found = self.outcomes.get(case_id)
         artifact = found if isinstance(found, Artifact) else None
         self.store.append(info.run_id, case_id, outcome, artifact=artifact)
         self.commits += 1
-        if isinstance(outcome, Round):
+        if isinstance(outcome, Round) and here:
             self.phases.append(outcome.phases)
-        else:
+        elif isinstance(outcome, Failure):
             self.failed_ns += int(outcome.detail.get("process_ns", 0))
 
     def _interrupted(self) -> int:
@@ -204,6 +239,8 @@ class Execution:
             return
         parts = ledger(self.phases, measuring_ns=self.measuring_ns, failed_ns=self.failed_ns)
         parts["conversion_ns"] = self.conversion_ns
+        if self.devices_ns:
+            parts["devices_ns"] = self.devices_ns
         wall_ns = time.perf_counter_ns() - self.began_ns
         self.store.add_session(info.run_id, self.started_at_ns, wall_ns, parts)
 
@@ -223,7 +260,7 @@ class Execution:
         if not self.args.json:
             from reports.terminal import print_table
 
-            print_table(stored, Console(), published=published)
+            print_table(stored, PlainConsole(), published=published)
         try:
             write_report(stored, path, published=published)
             report = str(path)
@@ -237,37 +274,3 @@ class Execution:
         elif report:
             print(f"\nReport: {options.shown(path)}")
         return code
-
-
-class _Observer:
-    """Turns the events of a suite into progress; called between processes only."""
-
-    def __init__(self, plan: Plan, progress: Progress, done: Mapping[str, Sequence[Round]]) -> None:
-        self._progress = progress
-        self._labels = {case.id: case.label for case in plan.cases}
-        self._least = plan.timing.min_rounds
-        self._taken = {case_id: len(rounds) for case_id, rounds in done.items()}
-        self._open = set(done)
-
-    def __call__(self, event: Event) -> None:
-        if isinstance(event, RoundFinished):
-            self._taken[event.case_id] += 1
-        elif isinstance(event, CaseFinished):
-            self._open.discard(event.case_id)
-        elif isinstance(event, CaseFailed):
-            self._progress.note(f"{self._labels[event.case_id]}: {event.failure.message}")
-        elif isinstance(event, RoundStarted):
-            self._progress.round(
-                sum(self._taken.values()),
-                self._planned(),
-                self._labels[event.case_id],
-                event.round_index,
-                event.eta_ns,
-            )
-
-    def _planned(self) -> int:
-        """Rounds that are surely wanted: an open case needs one more at least."""
-        return sum(
-            max(taken + 1, self._least) if case_id in self._open else taken
-            for case_id, taken in self._taken.items()
-        )

@@ -9,6 +9,7 @@ from typing import Any
 
 from commands import OK, options
 from commands.targets import builds_for_target
+from runners.options import RuntimeOption
 
 Rows = list[dict[str, Any]]
 
@@ -71,15 +72,24 @@ def _suites(args: argparse.Namespace) -> Rows:
 
 
 def _backends(args: argparse.Namespace) -> Rows:
-    from runners import availability, backend_info, backend_names
+    from commands.devices import devices_of, missing
+    from runners import backend_info, backend_names
 
     rows: Rows = []
     for name in backend_names():
         info = backend_info(name)
-        row = {"name": name, "description": info.description, "devices": list(info.devices)}
+        row = {"name": name, "description": info.description, "devices": list(devices_of(info))}
         builder = {"builder": _builder()} if builds_for_target(info) else {}
-        rows.append({**row, **builder, "here": availability(name, info.devices[0]) or "yes"})
+        here = {"here": missing(name, info.devices[0]) or "yes"}
+        told = {option: _option(known) for option, known in info.options.items()}
+        rows.append({**row, **builder, **here, "options": told})
     return rows
+
+
+def _option(option: RuntimeOption) -> dict[str, Any]:
+    """What `--runtime` may set it to; an empty default is the runtime's own."""
+    words = {"default": option.default, "allowed": option.allowed, "meaning": option.meaning}
+    return {**words, **({"devices": list(option.devices)} if option.devices else {})}
 
 
 def _builder() -> str:
@@ -116,11 +126,19 @@ def _print_rows(rows: Rows) -> None:
     for row in rows:
         facts = [_fact(key, value) for key, value in row.items() if key != "name" and value is not None]
         print(f"  {row['name']:<{width}}  {', '.join(filter(None, facts))}".rstrip())
+        for name, option in row.get("options", {}).items():
+            print(f"  {'':<{width}}    --runtime {name}: {_option_text(option)}")
+
+
+def _option_text(option: dict[str, Any]) -> str:
+    default = str(option["default"]).lower() or "not set"
+    where = f", on {' or '.join(option['devices'])}" if "devices" in option else ""
+    return f"{option['meaning']}; {option['allowed']} (default {default}){where}"
 
 
 def _fact(key: str, value: object) -> str:
     units = {"params_m": "{} M parameters", "gmacs": "{} GMACs", "resolution": "at {0}x{0}"}
-    if key == "devices":
+    if key in ("devices", "options"):
         return ""
     if key == "builder":
         return f"built by {value}"

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 from commands import UsageError
 from commands.config import Config, Matrix, Suite, parse_shape
+from commands.devices import compute_units
 from commands.targets import builds_for_target, targets
 from models.spec import Case, ModelSpec, Option, Options, sorted_options
-from models.tables import UnknownNameError, suggest
+from models.tables import UnknownNameError
 from runners import BackendInfo, backend_info
+from runners.options import OptionError, read
 
 if TYPE_CHECKING:
     from commands.plan import Overrides
@@ -28,24 +30,30 @@ def expanded(config: Config, suite: Suite, overrides: Overrides) -> Iterator[Cas
             specs,
             matrix.fused,
             overrides.batch_sizes or matrix.batch_sizes,
-            overrides.precisions or matrix.precisions,
+            overrides.precisions or matrix.precisions or ("",),
             backends,
         ):
-            cell = Case(spec, backend, batch_size=batch_size, precision=precision, fused=fused)
+            chosen = precision or _info(backend).precisions[0]
+            cell = Case(spec, backend, batch_size=batch_size, precision=chosen, fused=fused)
             yield from _placed(cell, config, suite, matrix, overrides)
 
 
 def _placed(cell: Case, config: Config, suite: Suite, matrix: Matrix, overrides: Overrides) -> Iterator[Case]:
-    """The cell on every device, with every number of threads, for every target, with its options.
+    """The cell on every device, compute unit, number of threads and target, with its options.
 
     A device that nobody names is the backend's usual one.
     """
     info = _info(cell.backend)
     build = _build_options(info, {**matrix.build, **overrides.build})
-    runtime = _runtime_options(info, {**matrix.runtime, **overrides.runtime})
+    given = {**matrix.runtime, **overrides.runtime}
     devices = overrides.devices or suite.devices or info.devices[:1]
     for device, threads in itertools.product(devices, overrides.threads or suite.threads):
-        for target in targets(info, device, asked=overrides.targets, configured=config.trt.targets):
+        runtime = _runtime_options(info, given, device)
+        units = compute_units(
+            info, device, asked=overrides.compute_units, configured=suite.compute_units or ()
+        )
+        built_for = targets(info, device, asked=overrides.targets, configured=config.trt.targets)
+        for unit, target in itertools.product(units, built_for):
             yield Case(
                 cell.model,
                 cell.backend,
@@ -54,6 +62,7 @@ def _placed(cell: Case, config: Config, suite: Suite, matrix: Matrix, overrides:
                 fused=cell.fused,
                 device=device,
                 threads=threads,
+                compute_unit=unit,
                 target=target,
                 build=build,
                 runtime=runtime,
@@ -86,26 +95,15 @@ def _build_options(info: BackendInfo, given: Mapping[str, Option]) -> Options:
     return sorted_options(given)
 
 
-def _runtime_options(info: BackendInfo, given: Mapping[str, Option]) -> Options:
+def _runtime_options(info: BackendInfo, given: Mapping[str, Option], device: str) -> Options:
     """Those that differ from the backend's defaults: a case that states a default is the case without it."""
-    chosen = {name: _as_default(info, name, value) for name, value in given.items()}
-    return sorted_options({name: value for name, value in chosen.items() if value != info.options[name]})
-
-
-def _as_default(info: BackendInfo, name: str, value: Option) -> Option:
-    """The value in the type of the option's default."""
-    if name not in info.options:
-        known = suggest(name, info.options) if info.options else "it has none"
-        raise UsageError(f"backend '{info.name}' has no runtime option '{name}': {known}")
-    kind = type(info.options[name])
-    if kind is float and type(value) is int:
-        return float(value)
-    if kind is str:
-        return str(value).lower() if isinstance(value, bool) else str(value)
-    if type(value) is not kind:
-        words = {bool: "true or false", int: "a whole number", float: "a number"}[kind]
-        raise UsageError(f"backend '{info.name}': runtime option {name}={value} takes {words}")
-    return value
+    try:
+        chosen = read(info.options, given, device=device.partition(":")[0])
+    except OptionError as error:
+        raise UsageError(f"backend '{info.name}': {error}") from None
+    return sorted_options(
+        {name: value for name, value in chosen.items() if value != info.options[name].default}
+    )
 
 
 def _models(matrix: Matrix, listed: set[str], asked: Sequence[str]) -> list[str]:

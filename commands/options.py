@@ -30,6 +30,31 @@ def add_json(parser: Options) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout and nothing else")
 
 
+def add_output(parser: Options) -> None:
+    """How a comparison is told: a table in the terminal unless asked for otherwise."""
+    parser.add_argument("--markdown", action="store_true", help="a table for a pull request, on stdout")
+    parser.add_argument("--report", type=Path, metavar="FILE", help="an HTML report with a section for it")
+    add_json(parser)
+
+
+def check_one_output(args: argparse.Namespace) -> None:
+    """Raises UsageError where stdout would have to be two things, or the report cannot be written."""
+    if args.json and args.markdown:
+        raise UsageError("--json and --markdown: stdout is one of them")
+    check_report(args)
+
+
+def check_report(args: argparse.Namespace) -> None:
+    """Raises UsageError where the report that was asked for cannot be written."""
+    from reports.files import OutputError, check_writable
+
+    if args.report is not None:
+        try:
+            check_writable(args.report, "--report")
+        except OutputError as error:
+            raise UsageError(str(error)) from None
+
+
 def add_list(parser: Options, name: str, metavar: str, description: str) -> None:
     """An option whose values are separated by commas or given by repeating it."""
     parser.add_argument(name, action="append", default=[], metavar=metavar, help=description)
@@ -75,6 +100,37 @@ def seconds(option: str) -> Callable[[str], float]:
         if not 0 < value <= 7 * 24 * 3600:
             raise UsageError(f"{option}: '{text}' is not a number of seconds above 0")
         return value
+
+    return read
+
+
+def share(option: str) -> Callable[[str], float]:
+    """A reader of `1%` or `0.01`: from 0 to below 1. Raises UsageError."""
+
+    def read(text: str) -> float:
+        number, percent = text.removesuffix("%").strip(), text.endswith("%")
+        try:
+            value = float(number) / (100.0 if percent else 1.0)
+        except ValueError:
+            value = math.nan
+        if not 0.0 <= value < 1.0:
+            raise UsageError(f"{option}: '{text}' is not a share like 1% or 0.01, at least 0 and below 100%")
+        return value
+
+    return read
+
+
+def cores(option: str) -> Callable[[str], str]:
+    """A reader of `off` or a list of cores such as `2,3`, of this machine or another. Raises UsageError."""
+
+    def read(text: str) -> str:
+        from runners import affinity
+
+        try:
+            affinity.parse(text)
+        except affinity.PinError as error:
+            raise UsageError(f"{option}: {error}") from None
+        return text
 
     return read
 

@@ -9,12 +9,14 @@ from typing import Any
 import converters
 import models.info
 from commands import UsageError
+from commands import devices as agents
 from commands.config import Config, Suite, parse_shape
 from commands.matrix import check_targets, expanded
 from commands.targets import check_target
 from commands.timing import check_timing
 from converters.artifact import ConversionError, ConversionRequest
 from converters.keys import cache_key
+from converters.pool import DEADLINE_SECONDS
 from models.errors import ModelError
 from models.spec import PRECISIONS, Case, Option, digest
 from models.tables import UnknownNameError, suggest
@@ -33,6 +35,7 @@ class Overrides:
     devices: tuple[str, ...] = ()
     batch_sizes: tuple[int, ...] = ()
     precisions: tuple[str, ...] = ()
+    compute_units: tuple[str, ...] = ()
     threads: tuple[int, ...] = ()
     targets: tuple[str, ...] = ()
     build: Mapping[str, Option] = field(default_factory=dict)
@@ -41,12 +44,13 @@ class Overrides:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A suite's cases in order, and how long to measure them."""
+    """A suite's cases in order, how long to measure them, and how long the conversion of each may take."""
 
     suite: str
     cases: tuple[Case, ...]
     timing: Timing
     focus: str = ""
+    conversion_seconds: float = DEADLINE_SECONDS
 
     def requests(self) -> dict[str, ConversionRequest]:
         """Case id to what must be converted for it; cases without a file to convert are left out."""
@@ -85,7 +89,7 @@ def make(config: Config, suite_name: str, overrides: Overrides, timing_overrides
     _check_all_used(suite_name, suite, overrides, cases)
     for case in cases:
         check_case(case)
-    return Plan(suite_name, cases, timing, suite.focus)
+    return Plan(suite_name, cases, timing, suite.focus, config.conversion.deadline_seconds)
 
 
 def check_case(case: Case) -> None:
@@ -93,7 +97,7 @@ def check_case(case: Case) -> None:
     try:
         models.info.check(case.model)
         info = backend_info(case.backend)
-        kind, _ = parse_device(case.device)
+        parse_device(case.device)
         if info.real:
             converters.check(request_of(case))
     except (ModelError, UnknownNameError, ValueError) as error:
@@ -102,11 +106,12 @@ def check_case(case: Case) -> None:
         raise UsageError(f"{case.label}: {error.failure.message}") from None
     if case.backend == "null":
         raise UsageError("backend 'null' runs no model: it measures the timing loop in `make benchmark`")
-    if kind not in info.devices:
+    if not agents.runs_on(info, case.device):
         raise UsageError(
             f"backend '{case.backend}' does not run on device '{case.device}':"
-            f" it runs on {', '.join(info.devices)}"
+            f" it runs on {', '.join(agents.devices_of(info))}"
         )
+    agents.check(case)
     if case.precision not in info.precisions:
         raise UsageError(
             f"backend '{case.backend}' does not run in {case.precision}:"

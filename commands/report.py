@@ -37,11 +37,10 @@ def execute(args: argparse.Namespace) -> int:
         if args.json:
             print(json.dumps({"schema": 1, "run_id": run.info.run_id, "report": str(path)}))
             return OK
-        from rich.console import Console
-
+        from reports.console import PlainConsole
         from reports.terminal import print_table
 
-        print_table(run, Console(), published=published)
+        print_table(run, PlainConsole(), published=published)
         print(f"\nReport: {options.shown(path)}")
     return OK
 

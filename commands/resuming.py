@@ -7,20 +7,28 @@ from dataclasses import replace
 
 from commands import NOT_TIMED, OK, SOME_FAILED
 from reports.codec import encode
-from reports.records import StoredRun
+from reports.records import CaseResult, StoredRun
+from reports.rounds import counted_rounds
 from runners.measurement import Failure, Phases
 
 
-def first_round(stored: StoredRun, min_rounds: int) -> int:
-    """The round that a case without any begins with: 0, or one after all others.
+def first_rounds(stored: StoredRun, min_rounds: int) -> dict[str, int]:
+    """The round, by case id, before which a case may not go on: 0, or one after all that are stored.
 
-    Where another case has its `min_rounds`, the interleaved ones are over and this case is tried again. It
-    has no neighbours among them, so it must not be paired with rounds that may be of another day. Whether
-    the run is finished says nothing of this: an interrupted second try leaves it unfinished.
+    The latter for a case that failed last and is tried again: rounds that take the place of those it missed
+    would be paired with others of another day. And for a case without any round where another has its
+    `min_rounds`, as the interleaved ones are over then. Whether the run is finished says nothing of this: an
+    interrupted second try leaves it unfinished.
     """
-    if not any(len(result.rounds) >= min_rounds for result in stored.results):
-        return 0
-    return max(r.round_index for result in stored.results for r in result.rounds) + 1
+    after = max((r.round_index for result in stored.results for r in result.rounds), default=-1) + 1
+    over = any(taken(result) >= min_rounds for result in stored.results)
+    late = {r.case.id for r in stored.results if r.failure or (over and not r.rounds)}
+    return {result.case.id: after if result.case.id in late else 0 for result in stored.results}
+
+
+def taken(result: CaseResult) -> int:
+    """Rounds that count: one that was disturbed and taken again counts once."""
+    return len(counted_rounds(result.rounds))
 
 
 def is_known(stored: StoredRun, case_id: str, failure: Failure) -> bool:

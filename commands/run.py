@@ -35,9 +35,12 @@ def add_matrix(parser: argparse.ArgumentParser) -> None:
     options.add_list(matrix, "--model", "NAME", "models or blocks, such as block/ncb or timm/resnet50")
     options.add_list(matrix, "--resolution", "SIDE", "image side, or a block's shape such as 14x14x384")
     options.add_list(matrix, "--backend", "NAME", "runtimes: see `list backends`")
-    options.add_list(matrix, "--device", "NAME", "cpu, cuda, cuda:1")
+    options.add_list(matrix, "--device", "NAME", "cpu, cuda, cuda:1; with an agent: iphone, mac, ...")
+    options.add_list(
+        matrix, "--compute-unit", "NAME", "of Core ML: all, cpuAndNeuralEngine, cpuAndGPU, cpuOnly"
+    )
     options.add_list(matrix, "--batch-size", "N", "images per inference")
-    options.add_list(matrix, "--precision", "NAME", "fp32, fp16, bf16, int8")
+    options.add_list(matrix, "--precision", "NAME", "fp32, fp16, bf16, int8, fp16-pal6, ...")
     options.add_list(matrix, "--threads", "N", "threads of the runtime")
     options.add_list(matrix, "--target", "SM", "compute capabilities to build engines for, such as sm89")
     options.add_options(matrix, "--build", "options of the toolchain that makes the file")
@@ -49,16 +52,21 @@ def add_timing(parser: options.Options) -> None:
     parser.add_argument("--rounds", metavar="N", help="exactly so many fresh processes per case")
     parser.add_argument("--max-seconds", metavar="S", help="budget for measuring the suite")
     parser.add_argument("--seed", metavar="N", help="seed of the order of rounds")
+    parser.add_argument(
+        "--pin", metavar="CORES", help="cores of the measuring processes, such as 2,3, or off"
+    )
 
 
 def execute(args: argparse.Namespace) -> int:
     began_ns = time.perf_counter_ns()
     from commands.plan import make
+    from commands.timing import check_pin
 
     config, base = options.load_config(args)
     if not args.suite:
         raise UsageError(f"--suite NAME is missing: {args.config} has {', '.join(sorted(config.suites))}")
     plan = make(config, args.suite, overrides(args), timing_overrides(args))
+    check_pin(plan.timing, plan.cases)
     cache_root = base / Path(config.paths.artifacts).expanduser()
     if args.dry_run:
         return _show_plan(plan, cache_root, as_json=args.json)
@@ -98,6 +106,7 @@ def overrides(args: argparse.Namespace) -> Overrides:
         devices=options.values(args.device, "--device"),
         batch_sizes=options.integers(args.batch_size, "--batch-size"),
         precisions=options.values(args.precision, "--precision"),
+        compute_units=options.values(args.compute_unit, "--compute-unit"),
         threads=options.integers(args.threads, "--threads"),
         targets=options.values(args.target, "--target"),
         build=options.option_values(args.build, "--build"),
@@ -118,6 +127,8 @@ def timing_overrides(args: argparse.Namespace) -> dict[str, Any]:
         if not (args.seed.isascii() and args.seed.isdigit() and int(args.seed) < 2**63):
             raise UsageError(f"--seed: '{args.seed}' is not a whole number of at least 0")
         given["seed"] = int(args.seed)
+    if args.pin is not None:
+        given["pin"] = options.cores("--pin")(args.pin)
     return given
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from commands import SOME_FAILED, UsageError, options, run
-from commands.timing import check_timing
+from commands.timing import check_pin, check_timing
 
 if TYPE_CHECKING:
     from commands.bundle_run import BundleRun
@@ -52,6 +52,7 @@ def execute(args: argparse.Namespace) -> int:
     from commands.only_one import RunBusyError
     from converters.archive import ArchiveError
     from converters.archive_reader import extract, read_manifest
+    from converters.cache import CacheError
     from reports.files import OutputError
     from reports.store import Store, StoreError
     from runners.suite import DeviceBusyError
@@ -63,11 +64,12 @@ def execute(args: argparse.Namespace) -> int:
         manifest = read_manifest(args.bundle)
         bundle = bundle_of(manifest, folder, trusted=_sha256(args.trust))
         timing = check_timing(replace(bundle.timing, **run.timing_overrides(args)))
+        check_pin(timing, bundle.cases)
         extract(manifest, folder)
         with Store(store) as opened:
             work = BundleRun(replace(bundle, timing=timing), opened, folder, args, began_ns)
             return _go(work, args.output, store)
-    except (ArchiveError, StoreError, OutputError) as error:
+    except (ArchiveError, CacheError, StoreError, OutputError) as error:
         raise UsageError(str(error)) from None
     except (DeviceBusyError, RunBusyError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from commands import UsageError
 from models.spec import Case
+from runners import affinity
 from runners.measurement import Timing
 
 
@@ -25,6 +28,15 @@ def check_timing(timing: Timing) -> Timing:
             f"{timing.warmup_seconds:g}: raise it or lower the other"
         )
     return timing
+
+
+def check_pin(timing: Timing, cases: Iterable[Case]) -> None:
+    """Raises UsageError where this machine has not the cores that the cases are to be pinned to."""
+    try:
+        for threads in sorted({case.threads for case in cases}):
+            affinity.cores_for(timing.pin, threads)
+    except affinity.PinError as error:
+        raise UsageError(f"pin: {error}") from None
 
 
 def comparison(case: Case) -> str:

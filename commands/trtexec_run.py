@@ -7,8 +7,8 @@ import math
 from pathlib import Path
 
 from commands import UsageError, options
-from models.spec import PRECISIONS, Case, ModelSpec, digest, sorted_options
-from models.tables import suggest
+from commands.foreign_case import case_of
+from models.spec import Case, digest
 from reports.records import CaseResult, RunInfo, StoredRun
 from reports.statistics import OTHER_TOOL
 from reports.trtexec import Settings, Times, TrtexecError, read_profile, read_times, settings_of
@@ -19,7 +19,7 @@ BACKEND = "trtexec"
 
 def run_of(args: argparse.Namespace, path: Path) -> StoredRun:
     """The run that an `--exportTimes` file and the options describe. Raises UsageError."""
-    case = _case(args)
+    case = case_of(args, BACKEND, device="cuda")
     settings = settings_of(args.trtexec_command or "")
     warmup_ms = settings.warmup_ms if args.warmup_ms is None else _milliseconds(args.warmup_ms)
     try:
@@ -45,37 +45,6 @@ def run_of(args: argparse.Namespace, path: Path) -> StoredRun:
     )
     result = CaseResult(case, rounds=(taken,), last_protocol_id=taken.protocol.id)
     return StoredRun(_info(args, case, taken), (result,))
-
-
-def _case(args: argparse.Namespace) -> Case:
-    for name in ("model", "precision", "device_name"):
-        if not getattr(args, name):
-            raise UsageError(
-                f"--as trtexec: --{name.replace('_', '-')} is missing; the file does not tell it"
-            )
-    if args.precision not in PRECISIONS:
-        raise UsageError(f"unknown precision '{args.precision}': {suggest(args.precision, PRECISIONS)}")
-    batch_size = options.positive("--batch-size")(args.batch_size or "1")
-    return Case(_spec(args), BACKEND, batch_size=batch_size, precision=args.precision, device="cuda")
-
-
-def _spec(args: argparse.Namespace) -> ModelSpec:
-    from commands.config import parse_shape
-    from models.errors import ModelError
-    from models.info import INFO, check
-
-    given = args.resolution or str(INFO[args.model].resolution if args.model in INFO else 224)
-    chosen = {}
-    if "x" in given:
-        side, chosen["in_channels"] = parse_shape(given)
-    else:
-        side = options.positive("--resolution")(given)
-    spec = ModelSpec(args.model, side, sorted_options(chosen))
-    try:
-        check(spec)
-    except (ModelError, ValueError) as error:
-        raise UsageError(str(error)) from None
-    return spec
 
 
 def _milliseconds(text: str) -> float:

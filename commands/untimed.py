@@ -6,22 +6,24 @@ import argparse
 import shlex
 from collections.abc import Iterable
 
+from commands.devices import driver_of, missing
 from commands.targets import built_elsewhere, target_here
 from models.spec import Case
 from reports.records import CaseResult
-from runners import availability, parse_device
+from runners import parse_device
 from runners.measurement import Failure
 
 # What narrows a suite, in the order in which it is written; `bundle` takes the same.
 NARROWING = (
-    *("suite", "model", "resolution", "backend", "device", "batch_size", "precision", "threads"),
+    *("suite", "model", "resolution", "backend", "device", "compute_unit", "batch_size", "precision"),
+    "threads",
     *("target", "build", "runtime", "rounds", "max_seconds", "seed", "config"),
 )
 
 
 def not_here(case: Case, advice: str = "") -> Failure | None:
     """The record of a case that is built and cannot be timed here; None where it can."""
-    reason, _, fix = (availability(case.backend, case.device) or "").partition("; ")
+    reason, _, fix = missing(case.backend, case.device).partition("; ")
     elsewhere = built_elsewhere(case.target, case.device)
     if not (reason or elsewhere):
         return None
@@ -31,9 +33,13 @@ def not_here(case: Case, advice: str = "") -> Failure | None:
 
 
 def unchanged(result: CaseResult) -> bool:
-    """Was it stored as built, and is the device still missing for the same reason?"""
-    missing = not_here(result.case) if result.untimed else None
-    return bool(missing and result.failure and missing.message == result.failure.message)
+    """Was it stored as built, and is the device still missing for the same reason?
+
+    Of a device with an agent that is not told: its results may lie in the outbox by now.
+    """
+    here = not result.untimed or driver_of(result.case) is not None
+    found = None if here else not_here(result.case)
+    return bool(found and result.failure and found.message == result.failure.message)
 
 
 def carry(args: argparse.Namespace, case: Case) -> str:

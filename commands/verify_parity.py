@@ -36,17 +36,21 @@ class Against:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`parities` by what ran the file; `first` the first operator or module that differs, where one does."""
+    """`parities` by what ran the file; `first` the first operator or module that differs, where one does.
+
+    `wrong` is a compressed weight that is none of the model's.
+    """
 
     model: str
     shape: str
     parities: Mapping[str, Parity]
     first: str = ""
     note: str = ""
+    wrong: str = ""
 
     @property
     def passed(self) -> bool:
-        return all(parity.passed for parity in self.parities.values())
+        return not self.wrong and all(parity.passed for parity in self.parities.values())
 
     def lines(self) -> Iterator[tuple[str, str]]:
         yield "against", f"{self.model} {self.shape}"
@@ -60,6 +64,8 @@ class Verdict:
                 f" ({bar}), cosine {parity.cosine:.6f}, top-1 agreement {parity.top1_agreement:.3f}",
             )
             yield "run by", tool
+        if self.wrong:
+            yield "weights", f"FAILED: {self.wrong}"
         if self.note:
             yield "note", self.note
         if self.first:
@@ -75,6 +81,7 @@ class Verdict:
                 for tool, parity in self.parities.items()
             ],
             "first_divergence": self.first,
+            "wrong_weight": self.wrong,
             "note": self.note,
         }
 
@@ -109,6 +116,8 @@ def compared(facts: FileFacts, against: Against) -> Verdict:
             f"{facts.path} takes inputs of {_text(shape)}, {spec.name} was asked for with"
             f" {_text(source.inputs[0].shape)}: --resolution says which"
         )
+    if facts.kind == "mlpackage" and facts.compression and against.tolerance is None:
+        return _of_compressed(facts, source, Verdict(spec.name, spec.shape_label, {}, note=note))
     parities = {tool: _parity(source, outputs, facts, against) for tool, outputs in _runs(facts, source)}
     first = "" if all(p.passed for p in parities.values()) else _first(facts, source, against)
     if len(facts.outputs) > 1:
@@ -125,6 +134,34 @@ def _runs(facts: FileFacts, source: Source) -> Iterator[tuple[str, tuple[Array, 
 
         for unit in COMPUTE_UNITS if not why_not() else ():
             yield f"Core ML, {unit}", predict(facts.path, source.inputs, compute_unit=unit)
+
+
+def _of_compressed(facts: FileFacts, source: Source, empty: Verdict) -> Verdict:
+    """Judged with the model's own weights in place of the compressed ones, which are held to those."""
+    from converters import reparameterize
+    from converters.compressed_weights import matched
+    from converters.mil_interpreter import load, run_program
+    from converters.quiet import captured
+
+    assert facts.outputs_for is not None
+    with captured():
+        fused = reparameterize(source.net, source.example)
+    found = matched(load(facts.path), source.net, fused)
+    outputs = facts.outputs_for(source.inputs)
+    moved = compare(source.reference, outputs, TOLERANCES["fp32"])
+    told = f"with its own weights the file is {moved.max_relative:.1e} off, cosine {moved.cosine:.3f}"
+    note = "; ".join(filter(None, (empty.note, found.note, told)))
+    if found.wrong:
+        return replace(empty, note=note, wrong=found.wrong)
+    judged = replace(facts, compression={})
+    exact = run_program(found.program, source.inputs, rounding=True)
+    tool = f"{facts.tool}, with the model's weights in place of the compressed ones"
+    plain = Against("", None, None, {}, 0, 0, None)
+    parities = {tool: _parity(source, exact, judged, plain)}
+    compressed = replace(source, reference=outputs)
+    for tool, values in list(_runs(facts, compressed))[1:]:
+        parities[tool] = _parity(compressed, values, judged, plain)
+    return replace(empty, parities=parities, note=note)
 
 
 def _parity(source: Source, outputs: tuple[Array, ...], facts: FileFacts, against: Against) -> Parity:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from reports import parts, records_file
+from reports import device_export, parts, records_file
 from reports.codec import plain
 from reports.files import OutputError, replacing, write_text
 from reports.flags import Flag
@@ -130,7 +130,8 @@ _SAMPLE_TYPES = {
 
 def _case_facts(result: CaseResult, row: Row | None) -> dict[str, Any]:
     """A flat row; the order of the keys is the order of the columns."""
-    return {**_identity(result), **_artifact_facts(result), **_findings(result, row)}
+    device = device_export.columns(row) if row else {}
+    return {**_identity(result), **_artifact_facts(result), **_findings(result, row), **device}
 
 
 def _identity(result: CaseResult) -> dict[str, Any]:
@@ -257,6 +258,7 @@ def _columns_of(
 
 def _case_document(result: CaseResult, row: Row | None, *, samples: bool) -> dict[str, Any]:
     rounds = {"rounds": [_round_document(taken) for taken in result.rounds]} if samples else {}
+    told = device_export.document(row) if row else None
     return {
         "id": result.case.id,
         "label": result.case.label,
@@ -268,6 +270,7 @@ def _case_document(result: CaseResult, row: Row | None, *, samples: bool) -> dic
         "flags": [_flag_document(flag) for flag in row.flags] if row else [],
         "failure": result.failure.to_dict() if result.failure else None,
         "attempts": result.attempts,
+        **({"device": told} if told else {}),
         **rounds,
     }
 

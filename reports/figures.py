@@ -29,13 +29,15 @@ _ROW_IN = 0.235
 _SHARE_AXIS_UP_TO = 4.0
 
 
-def latency_panels(facets: Sequence[Facet], unit: tuple[float, str]) -> list[Drawing]:
+def latency_panels(
+    facets: Sequence[Facet], unit: tuple[float, str], *, name: str = "latency"
+) -> list[Drawing]:
     """Median and 95 % interval of every case, one panel per group, fastest on top; one axis where it fits."""
     ends = _axis_ends(facets, unit)
     shared = max(ends) if shares_axis(facets, unit) else None
     with matplotlib.rc_context(d.style()):
         return [
-            _latency_panel(f, unit, shared or end, f"latency-{i}")
+            _latency_panel(f, unit, shared or end, f"{name}-{i}")
             for i, (f, end) in enumerate(zip(facets, ends, strict=True))
         ]
 
@@ -62,23 +64,23 @@ def fusion_panel(pairs: Sequence[tuple[Row, Row, Ratio]], names: Sequence[str]) 
     with matplotlib.rc_context(d.style()):
         ratios = [ratio for _, _, ratio in pairs]
         colors = [colour.BLUE if ratio.resolved else colour.MUTED for ratio in ratios]
-        figure, axes = _dot_axes(
+        figure, axes = dot_axes(
             names, [fmt.ratio_interval(r.value, r.low, r.high) for r in ratios], "time unfused / fused"
         )
         for y, (ratio, color) in enumerate(zip(ratios, colors, strict=True)):
-            _dot(axes, y, ratio.value, ratio.low, ratio.high, color=color, hollow=not ratio.resolved)
+            dot(axes, y, ratio.value, ratio.low, ratio.high, color=color, hollow=not ratio.resolved)
         axes.axvline(1.0, color=colour.INK, lw=0.8)
-        _pad_x(axes, [1.0, *(r.low or r.value for r in ratios), *(r.high or r.value for r in ratios)])
+        pad_x(axes, [1.0, *(r.low or r.value for r in ratios), *(r.high or r.value for r in ratios)])
         alt = "; ".join(f"{n} {fmt.ratio(r.value)}" for n, r in zip(names, ratios, strict=True))
         return Drawing(
             "fusion", "Speed-up by fusion", f"Speed-up by fusion: {alt}.", d.to_svg(figure, "fusion")
         )
 
 
-def sample_panels(facets: Sequence[Facet]) -> list[Drawing]:
+def sample_panels(facets: Sequence[Facet], *, name: str = "samples") -> list[Drawing]:
     """Every drawn sample as a tick, relative to its case's median; a strip per round, first round on top."""
     with matplotlib.rc_context(d.style()):
-        return [_sample_panel(facet, f"samples-{i}") for i, facet in enumerate(facets)]
+        return [_sample_panel(facet, f"{name}-{i}") for i, facet in enumerate(facets)]
 
 
 def ledger_panel(parts: Sequence[tuple[str, int]]) -> Drawing:
@@ -87,7 +89,7 @@ def ledger_panel(parts: Sequence[tuple[str, int]]) -> Drawing:
     with matplotlib.rc_context(d.style()):
         names = [name for name, _ in parts]
         notes = [f"{fmt.span(value)} ({fmt.percent(value / total)})" for _, value in parts]
-        figure, axes = _dot_axes(names, notes, "share of wall time, %")
+        figure, axes = dot_axes(names, notes, "share of wall time, %")
         shares = [100 * value / total for _, value in parts]
         axes.barh(range(len(parts)), shares, height=0.55, color=colour.BLUE, lw=0)
         axes.set_xlim(0, max(shares) * 1.02 or 1)
@@ -102,7 +104,7 @@ def _latency_panel(facet: Facet, unit: tuple[float, str], end: float, name: str)
         f" {fmt.plus_minus(r.summary.half_width)}"
         for r in rows
     ]
-    figure, axes = _dot_axes([r.label for r in rows], notes, f"median latency, {unit[1]}")
+    figure, axes = dot_axes([r.label for r in rows], notes, f"median latency, {unit[1]}")
     leaders = facet.leaders
     for y, row in enumerate(rows):
         s = row.summary
@@ -111,7 +113,7 @@ def _latency_panel(facet: Facet, unit: tuple[float, str], end: float, name: str)
         axes.plot(
             [0, s.median_ns / unit[0]], [y, y], color=colour.GRID, lw=2.2, zorder=1, solid_capstyle="butt"
         )
-        _dot(axes, y, s.median_ns / unit[0], low, high, color=color, hollow=bool(row.flags))
+        dot(axes, y, s.median_ns / unit[0], low, high, color=color, hollow=bool(row.flags))
     axes.set_xlim(0, end * 1.04)
     alt = "; ".join(f"{r.label} {note}" for r, note in zip(rows, notes, strict=True))
     return Drawing(name, facet.title, f"Median latency at {facet.title}: {alt}.", d.to_svg(figure, name))
@@ -122,7 +124,7 @@ def _rate_panel(facet: Facet, name: str) -> Drawing | None:
     if len(rows) < 2:
         return None
     rates = [row.gmacs_per_s or 0.0 for row in rows]
-    figure, axes = _dot_axes([r.label for r in rows], [fmt.rate(v) for v in rates], "achieved GMAC/s")
+    figure, axes = dot_axes([r.label for r in rows], [fmt.rate(v) for v in rates], "achieved GMAC/s")
     axes.barh(
         range(len(rows)), rates, height=0.5, color=[colour.BLUE, *[colour.PALE] * (len(rows) - 1)], lw=0
     )
@@ -140,7 +142,7 @@ def _sample_panel(facet: Facet, name: str) -> Drawing:
         f"IQR {fmt.percent(row.summary.iqr_ratio)}{_beyond(rounds, reach)}"
         for row, rounds in zip(rows, deviations, strict=True)
     ]
-    figure, axes = _dot_axes(
+    figure, axes = dot_axes(
         [r.label for r in rows], spreads, "deviation from the case's median, %", row_in=0.36
     )
     for y, (row, rounds) in enumerate(zip(rows, deviations, strict=True)):
@@ -183,7 +185,7 @@ def _deviations(row: Row) -> list[Floats]:
     ]
 
 
-def _dot_axes(
+def dot_axes(
     names: Sequence[str], notes: Sequence[str], xlabel: str, *, row_in: float = _ROW_IN
 ) -> tuple[Figure, Axes]:
     """Axes with one line per name from the top down, and a column of notes on the right."""
@@ -210,7 +212,7 @@ def _dot_axes(
     return figure, axes
 
 
-def _dot(
+def dot(
     axes: Axes, y: int, value: float, low: float | None, high: float | None, *, color: str, hollow: bool
 ) -> None:
     if low is not None and high is not None:
@@ -221,7 +223,7 @@ def _dot(
     )
 
 
-def _pad_x(axes: Axes, values: Sequence[float]) -> None:
+def pad_x(axes: Axes, values: Sequence[float]) -> None:
     low, high = min(values), max(values)
     pad = 0.06 * (high - low or high)
     axes.set_xlim(low - pad, high + pad)

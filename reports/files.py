@@ -56,7 +56,7 @@ def check_writable(path: Path, option: str) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text atomically. Raises OutputError."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def _umask() -> int:

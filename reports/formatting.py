@@ -93,6 +93,11 @@ def ratio_interval(value: float, low: float | None, high: float | None) -> str:
     return f"{value:.{decimals}f}× [{low:.{decimals}f}, {high:.{decimals}f}]"
 
 
+def probability(p: float) -> str:
+    """`0.031`; `< 0.001` for less than a report can tell apart."""
+    return "< 0.001" if p < 0.001 else significant(p, 2)
+
+
 def percent(share: float, *, digits: int = 2) -> str:
     return f"{significant(100 * share, digits)} %"
 
@@ -155,6 +160,11 @@ def listing(items: list[str]) -> str:
 def printable(text: str) -> str:
     """Another's text for a terminal: what would steer the terminal is shown escaped, as in `\\x1b`."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def harmless(text: str) -> str:
+    """`printable`, for text of several lines: its line ends stay."""
+    return "\n".join(printable(line.expandtabs()) for line in text.split("\n"))
 
 
 def slug(text: str) -> str:

@@ -9,31 +9,52 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from reports import case_table, findings, focus, interactive, layers, published_view, untimed, view
+from reports import (
+    case_table,
+    device_section,
+    findings,
+    focus,
+    interactive,
+    layers,
+    published_view,
+    untimed,
+    view,
+)
 from reports import formatting as fmt
 from reports.files import write_text
 from reports.flags import is_simulated
 from reports.grids import facts
 from reports.records import PublishedFigure, StoredRun
+from reports.sections import Section
 from reports.tables import RunTable, build, fused_facets, fused_pairs
 
 _COSTS = {"gmacs": "GMACs", "params_m": "Parameters"}
 
 
 def write_report(
-    stored_run: StoredRun, path: Path, *, published: Sequence[PublishedFigure] | None = None
+    stored_run: StoredRun,
+    path: Path,
+    *,
+    published: Sequence[PublishedFigure] | None = None,
+    first: Sequence[Section] = (),
 ) -> Path:
     """Write the report of a run and return its path.
 
-    `published` are others' figures for the run's models, shown in a section of their own. The same input
-    gives the same bytes. Raises reports.files.OutputError where the file cannot be written.
+    `published` are others' figures for the run's models, shown in a section of their own; `first` are
+    sections that come before the run's. The same input gives the same bytes. Raises reports.files.OutputError
+    where the file cannot be written.
     """
     path = Path(path)
-    write_text(path, render(stored_run, published=published))
+    write_text(path, render(stored_run, published=published, first=first))
     return path
 
 
-def render(stored_run: StoredRun, *, published: Sequence[PublishedFigure] | None = None) -> str:
+def render(
+    stored_run: StoredRun,
+    *,
+    published: Sequence[PublishedFigure] | None = None,
+    first: Sequence[Section] = (),
+) -> str:
     """The report as text."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -48,6 +69,7 @@ def render(stored_run: StoredRun, *, published: Sequence[PublishedFigure] | None
         **_cost(table),
         **_fusion(table),
         **_untimed(table, published),
+        **device_section.section(table),
         **_layers(table),
         **published_view.section(table, published or ()),
         **_details(table),
@@ -55,6 +77,7 @@ def render(stored_run: StoredRun, *, published: Sequence[PublishedFigure] | None
         "scripts": scripts,
         "policy": content_security_policy(scripts),
         "data": _embedded(table),
+        "first": first,
     }
     page["sections"] = _sections(page)
     return environment.get_template("report.html.j2").render(page)
@@ -145,14 +168,9 @@ def _untimed(table: RunTable, published: Sequence[PublishedFigure] | None) -> di
     return {
         "untimed": untimed.grid(found),
         "untimed_summary": untimed.summary(table),
-        "untimed_advice": [_code_spans(text) for text in untimed.advice(table)],
+        "untimed_advice": [part for text in untimed.advice(table) for part in untimed.advice_parts(text)],
         "untimed_sources": untimed.sources(found),
     }
-
-
-def _code_spans(text: str) -> list[tuple[str, bool]]:
-    """(part, is it a command) of a sentence that writes commands between backticks."""
-    return [(part, bool(place % 2)) for place, part in enumerate(text.split("`")) if part]
 
 
 def _layers(table: RunTable) -> dict[str, Any]:
@@ -212,9 +230,11 @@ def _simulated(table: RunTable) -> str:
 def _sections(page: dict[str, Any]) -> list[tuple[str, str]]:
     """(anchor, text) of the sections that this report has."""
     wanted = (
+        *((section.anchor, section.short, True) for section in page["first"]),
         ("latency", "Latency", bool(page["table"].rows)),
         ("results", "All results", page["results"] is not None),
         ("built", "Built, not timed", page["untimed"] is not None),
+        ("devices", "Devices", bool(page["devices"])),
         ("layers", "Layers", page["layers"] is not None),
         ("cost", "FLOPs", bool(page["cost_chart"] or page["cost_panels"])),
         ("rate", "Rate", bool(page["rate_panels"])),

@@ -12,12 +12,13 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
+from reports.console import PlainConsole
 from reports.formatting import span
 
 _BAR_WIDTH = 40
 
 
-class _PatientConsole(Console):
+class _PatientConsole(PlainConsole):
     """A reader of the progress that goes away silences it; it does not end the measuring."""
 
     def on_broken_pipe(self) -> None:

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,7 +22,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from converters.artifact import Artifact
-from models.spec import Case
+from models.spec import Case, is_deeper
 from reports.codec import decode, encode
 from reports.files import write_text
 from reports.records import IMPORTED, SUITE_NAME, CaseResult, RunInfo, Session, StoredRun
@@ -31,7 +32,9 @@ from runners.measurement import Failure, Round, Samples, misfit
 FORMAT = "deploybench records"
 SCHEMA = 1
 MAX_BYTES = 2 << 30
+MAX_LEVELS = 64  # of lists and tables; a run has about ten
 MAX_SAMPLE_NS = 10**15  # eleven days: no inference, and sums of samples stay far below what 64 bits hold
+_HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
 _ARRAYS = ("samples_ns", "warmup_ns", "parts")
 
 
@@ -67,8 +70,8 @@ def read(path: Path) -> tuple[StoredRun, str]:
     """
     try:
         return _checked(path, _loaded(path))
-    except RecursionError:  # wherever it is met: how deep is too deep differs between reading and writing
-        raise RecordsError(f"{path} is nested deeper than any file of records: copy it again") from None
+    except RecursionError:
+        raise _too_deep(path) from None
 
 
 def _checked(path: Path, value: Mapping[str, Any]) -> tuple[StoredRun, str]:
@@ -149,16 +152,33 @@ def case_of(value: Mapping[str, Any], what: str) -> Case:
         known = case.id
     except ValueError as error:  # a NaN among the options
         raise FormError(f"{what}.case: {error}") from None
+    if not all(word.isprintable() for word in _words(case.to_dict())):
+        raise FormError(f"{what}.case: a name holds characters that cannot be printed")
     if value.get("id") != known:
         raise FormError(f"{what}: the id {str(value.get('id'))[:40]} is not that of its facts, {known}")
     return case
+
+
+def _words(value: object) -> Iterator[str]:
+    """Every text of a case: all are names, which reports draw and files are named after."""
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            yield name
+            yield from _words(item)
+    elif isinstance(value, str):
+        yield value
 
 
 def _loaded(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise RecordsError(f"{path} is larger than {MAX_BYTES} bytes: no file of records is")
-        value = json.loads(path.read_bytes().decode(), parse_constant=_refuse_constant)
+        text = path.read_bytes().decode()
+        value = json.loads(text, parse_constant=_refuse_constant)
+        if is_deeper(value, MAX_LEVELS):
+            raise _too_deep(path)
+        if _HALF_CHARACTER.search(text):
+            json.dumps(value, ensure_ascii=False).encode()  # a ValueError where its other half is missing
     except OSError as error:
         raise RecordsError(f"{path} cannot be read: {error.strerror}") from None
     except ValueError as error:
@@ -177,6 +197,10 @@ def _loaded(path: Path) -> dict[str, Any]:
     if schema != SCHEMA or value.keys() != {"format", "schema", "sha256", "content"}:
         raise RecordsError(f"{path} is not as it was written: copy it again")
     return {**value, "content": decode(json.dumps(value["content"]))}
+
+
+def _too_deep(path: Path) -> RecordsError:
+    return RecordsError(f"{path} is nested deeper than any file of records: copy it again")
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from converters.artifact import Artifact
 from models.spec import Case
+from reports import store_history
 from reports.database import Database, StoreError
 from reports.records import CaseResult, RunInfo, Session, StoredRun
 from reports.store_import import import_run
@@ -158,6 +159,16 @@ class Store:
         """
         with self._db.reading():
             return self._reader.run(run_id)
+
+    def cases(self) -> list[Case]:
+        """Every case that any run has planned."""
+        with self._db.reading():
+            return store_history.cases(self._db)
+
+    def history(self, case_id: str) -> list[store_history.RunMedians]:
+        """The round medians of one case in every run, by run; no other case's samples are read."""
+        with self._db.reading():
+            return store_history.history(self._db, case_id)
 
     def _newest(self, where: str, *values: str) -> RunInfo | None:
         with self._db.reading():

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from models.spec import Case, Options
 from reports.flags import Flag, flags, ordered
 from reports.formatting import count, time_unit
 from reports.records import CaseResult, RunInfo, Session, StoredRun
-from reports.statistics import Rank, Ratio, Summary, paired_ratio, rank_groups, summarize
+from reports.statistics import Ordering, Rank, Ratio, Summary, no_order, order, paired_ratio, summarize
 from runners.measurement import Measurement, Protocol
 
 # every setting that keeps two cases from sharing a ranking, and how it reads
@@ -65,13 +65,19 @@ class Row:
 class Facet:
     """Cases that may be ranked: same shape and settings, same protocol. Rows are fastest first.
 
-    `title` names what sets this group apart from the others of the run.
+    `title` names what sets this group apart from the others of the run; `ordering` says which ranked cases
+    are told apart, all pairs of the group being one family.
     """
 
     title: str
     settings: Mapping[str, str]
     protocol: Protocol
     rows: tuple[Row, ...]
+    ordering: Ordering = field(default_factory=no_order)
+
+    def sign(self, one: Row, other: Row) -> int:
+        """1 where ranked row `one` is slower than `other` beyond the noise, -1 where faster, 0 for a tie."""
+        return self.ordering.sign(one.case.id, other.case.id)
 
     @property
     def is_block(self) -> bool:
@@ -199,7 +205,8 @@ def _row(result: CaseResult, target: float) -> Row | None:
 
 def _facet(group: Sequence[Row], varying: Sequence[str]) -> Facet:
     """Rank and label one group, fastest first. A row with a serious flag is shown but takes no place."""
-    ranks = rank_groups({row.case.id: row.measurement for row in group if not row.serious})
+    ordering = order({row.case.id: row.measurement for row in group if not row.serious})
+    ranks = ordering.ranks()
     fastest_first = sorted(group, key=lambda r: (r.summary.median_ns, r.case.id))
     best = next((row for row in fastest_first if row.case.id in ranks), None)
     labels = _labels([row.case for row in fastest_first])
@@ -213,7 +220,8 @@ def _facet(group: Sequence[Row], varying: Sequence[str]) -> Facet:
         for row, label in zip(fastest_first, labels, strict=True)
     ]
     words = settings(fastest_first[0].case)
-    return Facet(_title(words, varying), words, fastest_first[0].measurement.protocol, tuple(rows))
+    protocol = fastest_first[0].measurement.protocol
+    return Facet(_title(words, varying), words, protocol, tuple(rows), ordering)
 
 
 def _title(words: Mapping[str, str], varying: Sequence[str]) -> str:
@@ -232,7 +240,12 @@ def _with_distinct_titles(facets: Sequence[Facet]) -> list[Facet]:
 
 
 def _shape(case: Case) -> str:
-    """The stage of a block, with the stride and output channels that make it another task."""
+    """The stage of a block, with the stride and output channels that make it another task.
+
+    Empty for another tool's benchmark, which takes no image.
+    """
+    if not case.model.resolution:
+        return ""
     if not case.model.is_block:
         return f"{case.model.resolution}x{case.model.resolution}"
     parts = [case.model.shape_label]

@@ -18,6 +18,7 @@ from reports.focus import sentence
 from reports.progress import Progress
 from reports.records import PublishedFigure, StoredRun
 from reports.tables import Row, RunTable, build, short_name
+from reports.terminal_devices import print_devices
 from reports.terminal_untimed import print_untimed
 
 __all__ = ["Progress", "print_table"]
@@ -59,6 +60,7 @@ def print_table(
     if table.rows:
         console.print()
         _print_results(table, console)
+    print_devices(table, console)
     _print_layers(table, console)
     print_untimed(table, console, published)
     for print_part in (_print_failures, _print_pending, _print_legend):
@@ -224,7 +226,7 @@ def _print_failures(table: RunTable, console: Console) -> None:
         console.print(Text(f"  {result.case.label}: {kind}{built}"))
         for line in (failure.message, failure.advice):
             if line:
-                console.print(Padding(Text(line, style="dim"), (0, 0, 0, 4), expand=False))
+                console.print(Padding(Text(fmt.harmless(line), style="dim"), (0, 0, 0, 4), expand=False))
 
 
 def _print_pending(table: RunTable, console: Console) -> None:

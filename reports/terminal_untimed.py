@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import string
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -19,7 +18,6 @@ from reports.untimed import UntimedRow
 
 _GAP = "  "
 _INDENT = "  "
-_MARKS = f"*†‡§¶#{string.ascii_lowercase}"
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ def print_untimed(table: RunTable, console: Console, published: Sequence[Publish
     for place in range(len(found)):
         console.print(_line([(column.texts[place], column) for column in columns]))
     if any(column.header == "published" for column in columns):
-        for mark, text in zip(_MARKS, untimed.sources(found), strict=False):
+        for text, mark in untimed.sources(found).items():
             told = f"{mark} published, not measured here: {text}"
             console.print(Padding(Text(told, style="dim"), (0, 0, 0, 2), expand=False))
     for text in untimed.advice(table):
@@ -58,11 +56,11 @@ def print_untimed(table: RunTable, console: Console, published: Sequence[Publish
 
 def _print_advice(text: str, console: Console) -> None:
     """Commands between backticks have a line of their own, and are not broken, so that they can be copied."""
-    for place, part in enumerate(text.split("`")):
-        if place % 2:
+    for part, is_command in untimed.advice_parts(text):
+        if is_command:
             console.print(Text(f"{_INDENT * 2}{part}"), soft_wrap=True)
-        elif words := part.strip(" ;.:"):
-            console.print(Padding(Text(f"{words}:" if "`" in text else words), (0, 0, 0, 2), expand=False))
+        else:
+            console.print(Padding(Text(part), (0, 0, 0, 2), expand=False))
 
 
 def _columns(found: Sequence[UntimedRow]) -> list[_Column]:
@@ -88,13 +86,8 @@ def _or_missing(value: int | None, text: Callable[[int], str]) -> str:
 
 def _published(found: Sequence[UntimedRow]) -> list[str]:
     """Each with the mark of its source."""
-    marks = dict(zip(untimed.sources(found), _MARKS, strict=False))
-    return [
-        f"{row.published_text} {marks.get(untimed.describe(row.published), '')}".rstrip()
-        if row.published
-        else f"{fmt.MISSING}  "
-        for row in found
-    ]
+    marks = untimed.sources(found)
+    return [untimed.marked(row, marks) if row.published else f"{fmt.MISSING}  " for row in found]
 
 
 def _that_fit(columns: Sequence[_Column], width: int) -> list[_Column]:

@@ -5,6 +5,7 @@ Nothing here is a latency of this project's: a published one carries its device,
 
 from __future__ import annotations
 
+import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from reports.tables import RunTable, short_name
 
 # The runtime that a published latency was taken on, by the backend whose rows it stands beside.
 _RUNTIMES = {"trt": "TensorRT"}
+_MARKS = f"*†‡§¶#{string.ascii_lowercase}"
 
 
 @dataclass(frozen=True)
@@ -67,9 +69,28 @@ def advice(table: RunTable) -> list[str]:
     return list(dict.fromkeys(r.failure.advice for r in table.untimed if r.failure and r.failure.advice))
 
 
-def sources(found: Sequence[UntimedRow]) -> list[str]:
-    """Where the published latencies come from: device, setup and source, each once."""
-    return list(dict.fromkeys(describe(row.published) for row in found if row.published))
+def advice_parts(text: str) -> list[tuple[str, bool]]:
+    """Words and commands in turn, each with whether it is a command: what is between backticks is copied."""
+    parts = [(part, bool(place % 2)) for place, part in enumerate(text.split("`"))]
+    if len(parts) == 1:
+        return parts
+    told = [(part if is_command else part.strip(" ;.:"), is_command) for part, is_command in parts]
+    return [(part if is_command else f"{part}:", is_command) for part, is_command in told if part]
+
+
+def sources(found: Sequence[UntimedRow]) -> dict[str, str]:
+    """Where the published latencies come from: device, setup and source, each once, with its mark.
+
+    Beyond the marks that there are, a source has none.
+    """
+    told = dict.fromkeys(describe(row.published) for row in found if row.published)
+    return {text: _MARKS[place : place + 1] for place, text in enumerate(told)}
+
+
+def marked(row: UntimedRow, marks: Mapping[str, str]) -> str:
+    """`≈ 19.1 ms †`, with the mark of its source in `sources`."""
+    mark = marks.get(describe(row.published), "") if row.published else ""
+    return f"{row.published_text} {mark}".rstrip()
 
 
 def describe(one: PublishedLatency) -> str:
@@ -82,6 +103,7 @@ def grid(found: Sequence[UntimedRow]) -> Grid | None:
     """The table of the page; columns that no row fills are left out."""
     if not found:
         return None
+    marks = sources(found)
     columns = [
         (("Case", False, ""), [Cell(r.label, css="name", title=r.result.case.label) for r in found]),
         (("Setting", False, ""), [Cell(r.place or fmt.MISSING) for r in found]),
@@ -90,11 +112,11 @@ def grid(found: Sequence[UntimedRow]) -> Grid | None:
         (("Layers", True, "of the parsed network"), [_count(r.layers) for r in found]),
         (("Weights", True, "memory on the device"), [_size(r.weights_bytes) for r in found]),
         (("Activations", True, "memory on the device"), [_size(r.activation_bytes) for r in found]),
-        (("Published elsewhere", False, "not measured here"), [_published(r) for r in found]),
+        (("Published elsewhere", False, "not measured here"), [_published(r, marks) for r in found]),
     ]
     kept = [column for column in columns if any(cell.text != fmt.MISSING for cell in column[1])]
     lines = tuple(Line(cells) for cells in zip(*(cells for _, cells in kept), strict=True))
-    return Grid("Built, not timed", tuple(head for head, _ in kept), lines)
+    return Grid("What the builder tells of each file", tuple(head for head, _ in kept), lines)
 
 
 def _row(
@@ -137,6 +159,6 @@ def _count(value: int | None) -> Cell:
     return Cell(str(value), value) if value is not None else Cell(fmt.MISSING)
 
 
-def _published(row: UntimedRow) -> Cell:
+def _published(row: UntimedRow, marks: Mapping[str, str]) -> Cell:
     one = row.published
-    return Cell(row.published_text, one.ms, "foreign", describe(one)) if one else Cell(fmt.MISSING)
+    return Cell(marked(row, marks), one.ms, "foreign", describe(one)) if one else Cell(fmt.MISSING)

@@ -25,7 +25,7 @@ LEDGER = {
     "timed_ns": "timed work",
     "parent_ns": "parent",
 }
-_ASKED_FOR = ("conversion_ns", "warmup_ns", "timed_ns")
+_ASKED_FOR = ("conversion_ns", "warmup_ns", "timed_ns", "devices_ns")
 
 
 def answers(table: RunTable) -> Grid:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -76,3 +79,16 @@ def project(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pyt
         return Answer(code, printed.out, printed.err)
 
     return Project(tmp_path, call)
+
+
+@pytest.fixture(scope="session")
+def stored() -> ModuleType:
+    """The builders of stored_runs.py: test folders are no packages."""
+    path = Path(__file__).with_name("stored_runs.py")
+    spec = importlib.util.spec_from_file_location("commands_stored_runs", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module

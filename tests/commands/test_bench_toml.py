@@ -59,6 +59,8 @@ MISTAKES = {
     "missing schema": (BASE.replace("schema = 1", ""), "'schema' is missing"),
     "newer schema": (BASE.replace("schema = 1", "schema = 2"), "newer than this version"),
     "schema as text": (BASE.replace("schema = 1", "schema = '1'"), "schema = '1'"),
+    "no time to convert": (BASE + "[conversion]\ndeadline_seconds = 0\n", "conversion.deadline_seconds = 0"),
+    "unknown conversion key": (BASE + "[conversion]\ndeadline = 9\n", "did you mean deadline_seconds"),
     "not TOML": ("schema = = 1", "not valid TOML"),
     "not text": ("\x00\x01", "not valid TOML"),
 }
@@ -110,3 +112,19 @@ def test_a_missing_file_is_named(tmp_path):
 def test_a_folder_is_no_configuration(tmp_path):
     with pytest.raises(UsageError, match="cannot be read"):
         load(tmp_path)
+
+
+def test_the_deadline_of_conversions(tmp_path):
+    path = tmp_path / "bench.toml"
+    path.write_text(BASE)
+    assert make(load(path), "a", Overrides(), {}).conversion_seconds == 900
+    path.write_text(BASE + "[conversion]\ndeadline_seconds = 0.2\n")
+    assert make(load(path), "a", Overrides(), {}).conversion_seconds == 0.2
+
+
+def test_a_conversion_that_takes_longer_is_a_failed_case(project):
+    text = project.config.read_text() + "\n[conversion]\ndeadline_seconds = 0.05\n"
+    project.config.write_text(text)
+    answer = project.bench("--suite", "tiny", "--backend", "onnxruntime", "--model", "block/ncb", "--json")
+    assert answer.code == 1
+    assert "0.05 s" in answer.out

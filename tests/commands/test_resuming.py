@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from commands.resuming import first_round, is_known
+from commands.resuming import first_rounds, is_known
+from commands.resuming import taken as taken_rounds
 from models.spec import Case, ModelSpec
 from reports.records import CaseResult, RunInfo, StoredRun
 from reports.store import Store
@@ -54,16 +55,40 @@ def stored(*rounds_of_cases: range, failure: Failure | None = None, finished: bo
     ("rounds", "begins"),
     [
         ([range(0), range(0)], 0),
-        ([range(1), range(0)], 0),  # interrupted within the first round
-        ([range(2), range(2), range(0)], 0),
+        ([range(1), range(0)], 1),
+        ([range(2), range(2), range(0)], 2),
         ([range(5), range(5), range(0)], 5),
         ([range(5), range(9), range(0)], 9),
         ([range(9), range(9, 10), range(0)], 10),  # two are tried again, and the first has a round by now
+        ([range(5), range(5), range(2)], 5),  # it failed in its third round
     ],
 )
 def test_a_second_try_is_numbered_after_all_rounds_of_others(rounds, begins, finished):
     run = stored(*rounds, failure=FAILURE, finished=finished)
-    assert first_round(run, min_rounds=5) == begins
+    *others, failed = (result.case.id for result in run.results)
+    found = first_rounds(run, min_rounds=5)
+    assert found[failed] == begins
+    assert [found[case_id] for case_id in others] == [0] * len(others)
+
+
+@pytest.mark.parametrize(
+    ("rounds", "begins"),
+    [
+        ([range(1), range(0)], 0),  # interrupted within the first round
+        ([range(4), range(0)], 0),
+        ([range(5), range(0)], 5),  # the interleaved rounds are over
+    ],
+)
+def test_a_case_that_never_had_a_turn_takes_it_while_the_others_are_not_done(rounds, begins):
+    run = stored(*rounds)
+    assert first_rounds(run, min_rounds=5)[run.results[-1].case.id] == begins
+
+
+def test_a_repeated_round_counts_once():
+    run = stored(range(4))
+    again = replace(run.results[0].rounds[-1], attempt=1)
+    result = replace(run.results[0], rounds=(*run.results[0].rounds, again))
+    assert taken_rounds(result) == 4
 
 
 def test_a_failure_is_known_by_what_it_says_and_not_by_how_long_it_took():
@@ -74,6 +99,20 @@ def test_a_failure_is_known_by_what_it_says_and_not_by_how_long_it_took():
     assert not is_known(run, failed, replace(FAILURE, message="exported: never"))
     assert not is_known(run, failed, replace(FAILURE, built=True))
     assert not is_known(run, other, FAILURE)
+
+
+def test_a_case_that_failed_with_rounds_goes_on_after_all_others(project):
+    """Its missed rounds would be paired with the others' of another day."""
+    assert project.bench("--suite", "tiny").code == 0
+    path = project.folder / "results/bench.db"
+    with Store(path) as store:
+        case_id = store.load_run(1).results[0].case.id
+        with sqlite3.connect(path) as db:
+            db.execute("DELETE FROM records WHERE case_id = ? AND round_index > 0", (case_id,))
+        db.close()
+        store.append(1, case_id, replace(FAILURE, round_index=1), artifact=None)
+    assert project.bench("--suite", "tiny").code == 0
+    assert [row[2] for row in records(project) if row[:2] == (case_id, "round")] == [0, 3, 4]
 
 
 def records(project) -> list[tuple[object, ...]]:

@@ -92,7 +92,7 @@ def test_gpus_of_two_kinds_are_told_apart_or_asked_about(project, gpus, monkeypa
 
 
 def test_an_engine_for_another_gpu_is_built_and_not_timed(gpus, monkeypatch):
-    monkeypatch.setattr("commands.untimed.availability", lambda backend, device: None)
+    monkeypatch.setattr("commands.devices.availability", lambda backend, device: None)
     case = Case(ModelSpec.of("nextvit_small"), "trt", device="cuda", target="sm89")
     gpus("sm90")
     missing = not_here(case, "Carry it.")
@@ -114,11 +114,35 @@ WRONG = {
     ),
     "runtime option of a backend without any": (
         ["--suite", "tiny", "--runtime", "cuda_graph=true"],
-        "backend 'simulated' has no runtime option 'cuda_graph': it has none",
+        "backend 'simulated': no runtime option 'cuda_graph': it has none",
     ),
     "type of a runtime option": (
         ["--suite", "nets", "--backend", "trt", "--runtime", "streams=true"],
-        "runtime option streams=True takes a whole number",
+        "runtime option streams=true takes a whole number from 1 to 64",
+    ),
+    "range of a runtime option": (
+        ["--suite", "nets", "--backend", "trt", "--runtime", "streams=0"],
+        "backend 'trt': runtime option streams=0 takes a whole number from 1 to 64",
+    ),
+    "choice of a runtime option": (
+        ["--suite", "nets", "--backend", "trt", "--runtime", "sync=foo"],
+        "runtime option sync=foo takes one of spin, block",
+    ),
+    "choice of another backend's runtime option": (
+        ["--suite", "nets", "--runtime", "graph_optimization=xyz"],
+        "backend 'onnxruntime': runtime option graph_optimization=xyz takes one of disable, basic,",
+    ),
+    "switch of a runtime option": (
+        ["--suite", "nets", "--backend", "trt", "--runtime", "cuda_graph=maybe"],
+        "runtime option cuda_graph=maybe takes true or false",
+    ),
+    "runtime options that exclude each other": (
+        ["--suite", "nets", "--backend", "trt", "--runtime", "streams=2", "--runtime", "transfers=both"],
+        "transfers=both and streams=2 exclude each other",
+    ),
+    "runtime option of another device": (
+        ["--suite", "nets", "--backend", "torch", "--runtime", "cuda_graph=true"],
+        "runtime option cuda_graph=true is for device cuda, not for 'cpu'",
     ),
     "form": (
         ["--suite", "nets", "--backend", "trt", "--runtime", "cuda_graph"],
@@ -141,6 +165,7 @@ def test_wrong_targets_and_options_are_named(project, argv, message):
     assert answer.code == 2
     assert message in answer.err
     assert "Traceback" not in answer.err
+    assert [path.name for path in project.folder.iterdir()] == ["bench.toml"]
 
 
 @needs_builder

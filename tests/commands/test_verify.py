@@ -311,3 +311,32 @@ def test_images_are_given_pixels(verify, tmp_path):
     assert answer.code == 0, answer.out
     assert found["facts"]["input_kind"] == "image"
     assert "pixels" in found["parity"]["note"]
+
+
+@pytest.fixture(scope="module")
+def compressed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, int], Path]:
+    """Packages of block/ntb with compressed weights, of the model's own weights or of another seed's."""
+    from converters.artifact import ConversionRequest
+    from converters.cache import ArtifactCache
+    from converters.conversion import convert
+    from models.spec import ModelSpec
+
+    cache = ArtifactCache(tmp_path_factory.mktemp("compressed"))
+
+    def made(precision: str, seed: int) -> Path:
+        spec = ModelSpec.of("block/ntb", resolution=7, weights=f"random:{seed}", in_channels=64)
+        return convert(ConversionRequest(spec, "mlpackage", precision=precision), cache).path
+
+    return made
+
+
+@pytest.mark.parametrize("precision", ["fp16-int8w", "fp16-sparse50"])
+def test_compressed_weights_are_held_to_the_models(verify, compressed, precision):
+    """Outputs alone do not tell weights of another seed: a block adds its input to what it computes."""
+    against = ("--against", "block/ntb", "--inputs", "1")
+    own = verify(compressed(precision, 0), *against)
+    assert own.code == 0, own.out
+    assert "with the model's weights in place of the compressed ones" in own.out
+    other = verify(compressed(precision, 1), *against)
+    assert other.code == 1
+    assert "is none of the network's" in other.out

@@ -154,6 +154,29 @@ def test_the_page_has_a_section_of_its_own_for_them(mixed_run):
     assert "built, not timed" in re.search(r'<table id="cases".*?</table>', page, re.DOTALL)[0]
 
 
+def test_the_page_marks_each_published_latency_with_its_source(engines_run):
+    section = re.search(
+        r'<section id="built">.*?</section>', render(engines_run, published=PUBLISHED), re.DOTALL
+    )[0]
+    marks = dict(re.findall(r'<p class="note">(\S) (.*?)</p>', section))
+    assert list(marks) == ["*", "†"]
+    assert "the README" in marks["*"]
+    assert "read off a plot" in marks["†"]
+    assert "7.7 ms *<" in section
+    assert "≈ 13.0 ms †<" in section
+
+
+def test_the_page_says_what_to_do_in_lines_that_can_be_copied(engines_run):
+    section = re.search(
+        r'<section id="built">.*?</section>', render(engines_run, published=PUBLISHED), re.DOTALL
+    )[0]
+    assert (
+        "<p>Carry it there:</p>\n<pre><code>python bench.py bundle --suite variants -o a.tar</code></pre>"
+        in section
+    )
+    assert section.count("<pre>") == 2
+
+
 def test_a_page_with_nothing_timed_says_so_once(engines_run, mixed_run):
     page = render(engines_run, published=PUBLISHED)
     assert 'id="results"' not in page

@@ -1,0 +1,175 @@
+"""`compare`: the verdicts follow the stored numbers, and what cannot be compared is told and not written."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def two_runs(stored, tmp_path_factory) -> Path:
+    """Run 1, and run 2 an hour later in which ncb takes 5 % longer."""
+    path = tmp_path_factory.mktemp("two") / "bench.db"
+    stored.add_run(path, {stored.NCB: 2e6, stored.BOTTLENECK: 1e6}, seed=1)
+    later = {stored.NCB: 2.1e6, stored.BOTTLENECK: 1e6}
+    stored.add_run(path, later, seed=2, at=1, commit="fedcba98" + 32 * "7")
+    return path
+
+
+@pytest.fixture
+def two(project, two_runs):
+    (project.folder / "results").mkdir()
+    shutil.copy(two_runs, project.folder / "results/bench.db")
+    return project
+
+
+def states(answer) -> dict[str, str]:
+    assert answer.code == 0, answer.err
+    return {row["label"].split()[0]: row["state"] for row in json.loads(answer.out)["cases"]}
+
+
+def test_two_runs(two):
+    answer = two.bench("compare", "latest", "latest~1", "--json")
+    assert states(answer) == {"block/ncb": "slower", "block/bottleneck": "equivalent"}
+    value = json.loads(answer.out)
+    assert value["paired"] is False
+    assert "1 h 00 min apart: unpaired" in value["notes"][0]
+    ratio = value["cases"][0]["comparison"]["ratio"]
+    assert ratio["low"] < 1.05 < ratio["high"]
+    assert states(two.bench("compare", "1", "2", "--json"))["block/ncb"] == "faster"
+    assert states(two.bench("compare", "2", "1", "--delta", "10%", "--json"))["block/ncb"] == "equivalent"
+
+
+@pytest.mark.parametrize("name", ["2", "fedcba98", "01cafe2", "latest", "{folder}/results/bench.db"])
+def test_the_names_of_a_run(two, name):
+    answer = two.bench("compare", name.format(folder=two.folder), "1", "--json")
+    assert json.loads(answer.out)["a"]["run_id"] == 2
+
+
+def test_a_records_file_is_a_run(two, tmp_path):
+    path = tmp_path / "one.json"
+    assert two.bench("export", "--format", "records", "--run", "1", "-o", str(path)).code == 0
+    assert states(two.bench("compare", "latest", str(path), "--json"))["block/ncb"] == "slower"
+
+
+def test_two_cases_of_one_run_are_paired(two):
+    value = json.loads(two.bench("compare", "latest:ncb", "latest:bottleneck", "--json").out)
+    assert value["paired"] is True
+    (row,) = value["cases"]
+    assert row["label"] == "ncb / bottleneck 14x14x384 fp32 onnxruntime"
+    assert row["comparison"]["ratio"]["value"] == pytest.approx(2.1, rel=0.01)
+
+
+@pytest.mark.parametrize("width", [40, 80, 160])
+def test_every_line_fits_the_window(two, monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    answer = two.bench("compare", "latest", "latest~1")
+    assert answer.code == 0
+    assert max(map(len, answer.out.splitlines())) <= width
+    assert "slower" in answer.out
+    assert "A machine drifts" in " ".join(answer.out.split())
+
+
+def test_markdown_is_a_table_that_no_name_breaks(two, stored):
+    evil = stored.case("block/a|b`<script>")
+    path = two.folder / "results/bench.db"
+    stored.add_run(path, {evil: 2e6}, at=2)
+    stored.add_run(path, {evil: 2e6}, at=3, seed=5)
+    answer = two.bench("compare", "latest", "latest~1", "--markdown")
+    rows = [line for line in answer.out.splitlines() if line.startswith("| block")]
+    assert len(rows) == 1
+    assert rows[0].count("|") - rows[0].count("\\|") == 6
+    assert "<script>" not in answer.out
+
+
+def test_the_report_has_a_section_with_a_figure(two):
+    page = two.folder / "out.html"
+    answer = two.bench("compare", "latest", "latest~1", "--report", str(page))
+    assert answer.code == 0, answer.err
+    text = page.read_text()
+    assert '<section id="comparison">' in text
+    assert 'id="figure-comparison-0"' in text
+    assert "Measured 1 h 00 min apart: unpaired" in text
+
+
+def test_other_protocols_only_when_forced(two, stored):
+    path = two.folder / "results/bench.db"
+    stored.add_run(path, {stored.NCB: 2e6}, at=2, threads=2)
+    refused = two.bench("compare", "latest", "1")
+    assert refused.code == 2
+    assert "threads (2 and 1)" in refused.err
+    assert "--force" in refused.err
+    forced = two.bench("compare", "latest", "1", "--force")
+    assert forced.code == 0
+    assert "Forced: 1 case of different protocols" in forced.out
+
+
+def test_cases_of_one_side_are_named(two, stored):
+    stored.add_run(two.folder / "results/bench.db", {stored.NCB: 2e6, stored.case(resolution=7): 1e6}, at=2)
+    value = json.loads(two.bench("compare", "latest", "1", "--json").out)
+    assert value["left_out"] == {
+        "only_a": ["block/ncb 7x7x384 fp32 onnxruntime"],
+        "only_b": ["block/bottleneck 14x14x384 fp32 onnxruntime"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["latest", "latest"], "compared with itself"),
+        (["latest", "7"], "names no run"),
+        (["latest", "latest~2"], "holds 2 runs"),
+        (["latest", "no-such-branch"], "names no run"),
+        (["latest", "1:nbc"], "did you mean ncb"),
+        (["latest:ncb 7x7x384", "1"], "has no case"),
+        (["latest", "1", "--delta=-1%"], "--delta: '-1%'"),
+        (["latest", "1", "--delta", "nan"], "--delta: 'nan'"),
+        (["latest", "1", "--json", "--markdown"], "stdout is one of them"),
+        (["latest"], "required: B"),
+        (["latest", "1", "--suite", "other"], "holds no run of suite 'other'"),
+    ],
+)
+def test_bad_input_is_told_and_nothing_written(two, stored, argv, says):
+    before = stored.digest_of(two.folder)
+    answer = two.bench("compare", *argv)
+    assert answer.code == 2
+    assert says in answer.err
+    assert answer.out == ""
+    assert stored.digest_of(two.folder) == before
+
+
+def test_runs_without_a_case_in_common(two, stored):
+    stored.add_run(two.folder / "results/bench.db", {stored.case(resolution=7): 1e6}, at=2)
+    answer = two.bench("compare", "latest", "1")
+    assert answer.code == 2
+    assert "no case in common" in answer.err
+
+
+def test_a_name_that_is_several_things(two, monkeypatch):
+    (two.folder / "2").write_text("{}")
+    monkeypatch.chdir(two.folder)
+    answer = two.bench("compare", "2", "1")
+    assert answer.code == 2
+    assert "'2' is several things: the file 2, run 2" in answer.err
+
+
+def test_a_store_of_a_newer_schema(two):
+    with sqlite3.connect(two.folder / "results/bench.db") as db:
+        db.execute("PRAGMA user_version = 99")
+    for argv in (["compare", "1", "2"], ["gate", "1"], ["history", "ncb"]):
+        answer = two.bench(*argv)
+        assert answer.code == 2
+        assert "newer than" in answer.err
+        assert "update the program" in answer.err
+
+
+def test_without_a_store(project, stored):
+    for argv in (["compare", "1", "2"], ["gate", "1"], ["gate", "1", "--stored"], ["history", "ncb"]):
+        answer = project.bench(*argv)
+        assert answer.code == 2
+        assert "no result store" in answer.err
+    assert not (project.folder / "results").exists()
