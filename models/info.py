@@ -8,68 +8,16 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import models
+from models.comparison import COMPARED
 from models.errors import ModelError, UnknownModelError
+from models.facts import NETWORK, ModelInfo, OptionRule
 from models.spec import ModelSpec
 from models.tables import names, suggest
 from models.timm_names import is_timm_name, timm_names
 
-
-@dataclass(frozen=True, slots=True)
-class OptionRule:
-    """What a keyword of a builder takes: a type, a lower bound, a default (None: derived, see `meaning`)."""
-
-    kind: type
-    default: int | float | bool | None
-    minimum: float
-    meaning: str
-
-    @property
-    def valid(self) -> str:
-        """`an integer of at least 1`, for messages."""
-        if self.kind is bool:
-            return "true or false"
-        noun = "an integer" if self.kind is int else "a number"
-        return f"{noun} of at least {self.minimum:g}"
-
-    def accepts(self, value: object) -> bool:
-        if isinstance(value, bool) or self.kind is bool:
-            return isinstance(value, bool) and self.kind is bool
-        allowed = (int, float) if self.kind is float else int
-        return isinstance(value, allowed) and math.isfinite(value) and value >= self.minimum
-
-
-@dataclass(frozen=True, slots=True)
-class ModelInfo:
-    """One line of `list`, and what may be asked of the model.
-
-    `resolution` is the default side of the square input. `params_m` and `gmacs` are at the defaults (networks
-    only: a block has no default width). `multiple_of` and `divisor` are a number, or the name of the option
-    that holds it: of the resolution, and of a block's output channels. `reshape` is empty where stride 2 and
-    new channels are possible, else it says what does that in the paper.
-    """
-
-    family: str
-    description: str
-    paper: str
-    options: Mapping[str, OptionRule] = field(default_factory=dict)
-    resolution: int = 14
-    minimum_resolution: int = 1
-    multiple_of: int | str = 1
-    divisor: int | str = 1
-    minimum_channels: int = 1
-    reshape: str = ""
-    params_m: float | None = None
-    gmacs: float | None = None
-
-
-NETWORK = {
-    "num_classes": OptionRule(int, 1000, 1, "outputs of the classifier"),
-    "in_chans": OptionRule(int, 3, 1, "channels of the image"),
-}
 BLOCK = {
     "in_channels": OptionRule(int, None, 1, "channels of the input; must be given"),
     "out_channels": OptionRule(int, None, 1, "channels of the output; those of the input unless given"),
@@ -92,6 +40,7 @@ INFO: dict[str, ModelInfo] = {
     "nextvit_large": ModelInfo(
         "Next-ViT", "Next-ViT-L", NEXTVIT_PAPER, NETWORK, 224, 32, params_m=57.87, gmacs=10.75
     ),
+    **COMPARED,
     "block/ncb": ModelInfo(
         "Next-ViT",
         "Next Convolution Block: multi-head convolution, MLP",
@@ -227,6 +176,20 @@ def check_resolution(name: str, resolution: object) -> None:
     rule = OptionRule(int, None, minimum, "side of the input")
     if not rule.accepts(resolution):
         raise ModelError(f"{name}: resolution={resolution!r}: must be {rule.valid}")
+    if name in INFO and not name.startswith("block/"):
+        assert isinstance(resolution, int)
+        _check_side(name, INFO[name], resolution)
+
+
+def _check_side(name: str, info: ModelInfo, resolution: int) -> None:
+    """Raises ModelError for a side of the image that a network of ours cannot take."""
+    if info.fixed_resolution and resolution != info.resolution:
+        raise ModelError(
+            f"{name}: resolution={resolution}: must be {info.resolution}: "
+            "its positions are learned for that side"
+        )
+    assert isinstance(info.multiple_of, int)
+    _check_multiple(name, "resolution", resolution, info.multiple_of, info.minimum_resolution)
 
 
 def check_options(name: str, options: Mapping[str, Any]) -> None:

@@ -29,6 +29,24 @@ def digest(value: object) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
+def is_deeper(value: object, levels: int) -> bool:
+    """Are lists and tables of a plain value nested in more than so many levels?
+
+    Files of others are refused by it: what one recursion can still read, another cannot write.
+    """
+    inside = [value]
+    for _ in range(levels):
+        inside = [item for each in inside for item in _items(each)]
+    return any(isinstance(each, dict | list) for each in inside)
+
+
+def _items(value: object) -> list[object]:
+    """What a list or a table holds; nothing where a value is neither."""
+    if isinstance(value, dict):
+        return list(value.values())
+    return list(value) if isinstance(value, list) else []
+
+
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
     """A network or a block to build: `models.build(spec.name, **spec.build_options())`.
@@ -118,6 +136,8 @@ class Case:
             parts.append(f"{self.threads} threads")
         if self.device != "cpu":
             parts.append(self.device)
+        if self.compute_unit:
+            parts.append(self.compute_unit)
         if self.target:
             parts.append(self.target)
         parts += [f"{name}={value}" for name, value in (*self.build, *self.runtime)]

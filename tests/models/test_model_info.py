@@ -7,10 +7,12 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import models
+from models.comparison import COMPARED
 from models.counting import count
 from models.errors import ModelError, UnknownModelError
 from models.info import INFO, check
@@ -43,10 +45,20 @@ def test_option_table_is_the_builders_signature(name):
         assert default == INFO[name].options[option].default
 
 
-@pytest.mark.parametrize("name", [name for name in INFO if not name.startswith("block/")])
+NETWORKS = [
+    pytest.param(name, marks=pytest.mark.slow) if name in COMPARED and info.params_m > 15 else name
+    for name, info in INFO.items()
+    if not name.startswith("block/")
+]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
 def test_sizes_in_the_table(name):
+    """On the meta device: shapes are enough to count, and nothing is computed."""
     side = INFO[name].resolution
-    counts = count(models.build(name), (1, 3, side, side))
+    with torch.device("meta"):
+        net = models.build(name)
+    counts = count(net, (1, 3, side, side))
     assert INFO[name].params_m == pytest.approx(counts.params_m, abs=0.006)
     assert INFO[name].gmacs == pytest.approx(counts.gmacs, abs=0.006)
 
@@ -99,6 +111,9 @@ REFUSED = [
     (ModelSpec.of("nextvit_small", num_classes=True), "num_classes=True: must be an integer"),
     (ModelSpec.of("nextvit_small", num_classes=10.0), "num_classes=10.0: must be an integer"),
     (ModelSpec.of("nextvit_small", resolution=31), "resolution=31: must be an integer of at least 32"),
+    (ModelSpec.of("fcaformer_l1", resolution=256), "resolution=256: must be 224: its positions are learned"),
+    (ModelSpec.of("cswin_tiny", resolution=256), "multiple of 112 of at least 112, such as 224 or 336"),
+    (ModelSpec.of("pvt_tiny", resolution=230), "resolution=230: .*such as 224 or 256"),
     (ModelSpec.of("timm/resnet50", resolution=0), "resolution=0"),
     (ModelSpec.of("timm/resnet50", resolution=-224), "resolution=-224"),
     (ModelSpec.of("timm/resnet50", in_chans="RGB"), "in_chans='RGB'"),
@@ -186,8 +201,6 @@ def test_unknown_names_are_both_errors():
 )
 def test_what_passes_the_check_builds_and_runs(name, in_channels, out_channels, stride, resolution):
     """No request passes the check and fails later: the check is complete."""
-    import torch
-
     options = {"in_channels": in_channels, "stride": stride}
     if out_channels is not None:
         options["out_channels"] = out_channels

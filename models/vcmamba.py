@@ -1,0 +1,190 @@
+"""VCMamba: Bridging Convolutions with Multi-Directional Mamba for Efficient Visual Representation.
+
+Munir et al., arXiv 2509.04669. Convolutional blocks, and Mamba mixers in the last four blocks of the last
+stage, which scan the 7x7 map in four snakes; a position map learned there fixes the image at 224.
+
+Only the features are put in the order of a snake: steps, B and C stay in raster order, as published.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from models.folding import fold_into_next, replaced
+from models.heads import DistilledHead
+from models.layers import ConvBN
+from models.mobilevig import InvertedResidual
+from models.selective_scan import selective_scan
+
+SIDE = 7  # of the last map, at 224
+STATES = 16
+MAMBA_BLOCKS = 4
+
+
+def snakes(side: int) -> Tensor:
+    """Four orders of the positions, (4, side**2): by rows and by columns, turning at the border; and back."""
+    rows = torch.arange(side**2).reshape(side, side)
+    orders = []
+    for lines in (rows, rows.T):
+        turned = lines.clone()
+        turned[1::2] = lines[1::2].flip(1)
+        orders += [turned.flatten(), turned.flatten().flip(0)]
+    return torch.stack(orders)
+
+
+class MambaMixer(nn.Module):
+    """BN, 1x1, BN, depthwise 7x7, SiLU, four selective scans summed, LN, ReLU, 1x1, BN."""
+
+    order: Tensor
+    place: Tensor
+
+    def __init__(self, channels: int, *, side: int) -> None:
+        super().__init__()
+        inner, self.rank = 2 * channels, math.ceil(channels / 16)
+        self.norm: nn.Module = nn.BatchNorm2d(channels)
+        self.expand = ConvBN(channels, inner, kernel_size=1)
+        self.dwconv = nn.Conv2d(inner, inner, 7, padding=3, groups=inner)
+        self.act = nn.SiLU()
+        self.parameters_of_x = nn.Linear(inner, self.rank + 2 * STATES, bias=False)
+        self.step = nn.Linear(self.rank, inner)
+        self.decay_log = nn.Parameter(torch.arange(1, STATES + 1.0).log().repeat(inner, 1))
+        self.skip = nn.Parameter(torch.ones(inner))
+        self.direction = nn.Parameter(torch.zeros(4, 1, STATES))
+        self.scan_norm = nn.LayerNorm(inner)
+        self.relu = nn.ReLU()
+        self.project = ConvBN(inner, channels, kernel_size=1)
+        order = snakes(side)
+        self.register_buffer("order", order.flatten(), persistent=False)
+        self.register_buffer("place", order.argsort(dim=1), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W)
+        y = self.act(self.dwconv(self.expand(self.norm(x))))  # (B, 2*C, H, W)
+        b, c, h, w = y.shape
+        tokens = self.scan_norm(self.scan(y.flatten(2).transpose(1, 2)))  # (B, N, 2*C)
+        out: Tensor = self.project(self.relu(tokens).transpose(1, 2).reshape(b, c, h, w))
+        return out
+
+    def scan(self, x: Tensor) -> Tensor:  # (B, N, C)
+        """The sum of four selective scans, of one step, B and C, and an offset of B by direction."""
+        b, n, c = x.shape
+        step, enters, leaves = self.parameters_of_x(x).split((self.rank, STATES, STATES), dim=2)
+        step = nn.functional.softplus(self.step(step))  # (B, N, C)
+        y = selective_scan(
+            x[:, self.order].reshape(b * 4, n, c),
+            step[:, None].expand(-1, 4, -1, -1).reshape(b * 4, n, c),
+            a=-self.decay_log.exp(),
+            b=(enters[:, None] + self.direction).reshape(b * 4, n, STATES),
+            c=leaves[:, None].expand(-1, 4, -1, -1).reshape(b * 4, n, STATES),
+            d=self.skip,
+        ).reshape(b, 4, n, c)
+        first, second, third, fourth = (y[:, index, self.place[index]] for index in range(4))
+        return first + second + third + fourth
+
+    def fuse(self) -> nn.Module:
+        (expand,) = fold_into_next(self.norm, self.expand)
+        return replaced(self, expand=expand, norm=nn.Identity())
+
+
+class NormedFFN(InvertedResidual):
+    """`x + ls * FFN(BN(x))`."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.norm: nn.Module = nn.BatchNorm2d(channels)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W)
+        y = self.act(self.depthwise(self.act(self.expand(self.norm(x)))))  # (B, 4*C, H, W)
+        out: Tensor = x + self.layer_scale(self.project(y))
+        return out
+
+    def fuse(self) -> nn.Module:
+        (expand,) = fold_into_next(self.norm, self.expand)
+        return replaced(super().fuse(), expand=expand, norm=nn.Identity())
+
+
+class MambaBlock(nn.Module):
+    """`x + mixer(x)`, then an FFN with BatchNorm before it."""
+
+    def __init__(self, channels: int, *, side: int) -> None:
+        super().__init__()
+        self.mixer = MambaMixer(channels, side=side)
+        self.ffn = NormedFFN(channels)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W)
+        out: Tensor = self.ffn(x + self.mixer(x))
+        return out
+
+
+class VCMamba(nn.Module):
+    """Stem, four stages, learned positions before the Mamba blocks, pooling, two classifiers averaged."""
+
+    def __init__(self, variant: Variant, *, num_classes: int, in_chans: int) -> None:
+        super().__init__()
+        first, last = variant.widths[0], variant.widths[-1]
+        self.stem = nn.Sequential(
+            ConvBN(in_chans, first // 2, kernel_size=3, stride=2),
+            nn.ReLU(),
+            ConvBN(first // 2, first, kernel_size=3, stride=2),
+            nn.ReLU(),
+        )
+        self.stages = nn.Sequential()
+        channels = first
+        for index, (width, depth) in enumerate(zip(variant.widths, variant.depths, strict=True)):
+            down = [] if index == 0 else [ConvBN(channels, width, kernel_size=3, stride=2)]
+            plain = depth - MAMBA_BLOCKS if index == 3 else depth
+            self.stages.append(nn.Sequential(*down, *(InvertedResidual(width) for _ in range(plain))))
+            channels = width
+        self.positions = nn.Parameter(torch.zeros(1, last, SIDE, SIDE))
+        self.mamba = nn.Sequential(*(MambaBlock(last, side=SIDE) for _ in range(MAMBA_BLOCKS)))
+        self.head = DistilledHead(last, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, 3, 224, 224) -> (B, classes)
+        x = self.stages(self.stem(x))  # (B, C, 7, 7)
+        x = self.mamba(x + self.positions)
+        out: Tensor = self.head(x.mean(dim=(2, 3)))
+        return out
+
+    def module_kinds(self) -> dict[str, str]:
+        """What the paper calls the parts, by module path."""
+        kinds = {"stem": "stem", "head": "head"}
+        for index, stage in self.stages.named_children():
+            for place, block in stage.named_children():
+                kind = "FFN" if isinstance(block, InvertedResidual) else "downsampling"
+                kinds[f"stages.{index}.{place}"] = kind
+        for place, _ in self.mamba.named_children():
+            kinds |= {f"mamba.{place}.mixer": "Mamba", f"mamba.{place}.ffn": "FFN"}
+        return kinds
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """Widths and depths by stage, Mamba blocks included."""
+
+    widths: tuple[int, int, int, int]
+    depths: tuple[int, int, int, int]
+
+
+VARIANTS = {
+    "vcmamba_s": Variant((32, 64, 144, 288), (4, 4, 12, 8)),
+    "vcmamba_m": Variant((48, 96, 224, 448), (4, 4, 12, 6)),
+    "vcmamba_b": Variant((64, 128, 320, 512), (4, 4, 12, 6)),
+}
+
+
+def vcmamba_s(*, num_classes: int = 1000, in_chans: int = 3) -> VCMamba:
+    """VCMamba-S: 10.5 M parameters, 1.1 GMACs at 224."""
+    return VCMamba(VARIANTS["vcmamba_s"], num_classes=num_classes, in_chans=in_chans)
+
+
+def vcmamba_m(*, num_classes: int = 1000, in_chans: int = 3) -> VCMamba:
+    """VCMamba-M: 21.0 M parameters, 2.3 GMACs at 224."""
+    return VCMamba(VARIANTS["vcmamba_m"], num_classes=num_classes, in_chans=in_chans)
+
+
+def vcmamba_b(*, num_classes: int = 1000, in_chans: int = 3) -> VCMamba:
+    """VCMamba-B: 31.5 M parameters, 4.0 GMACs at 224."""
+    return VCMamba(VARIANTS["vcmamba_b"], num_classes=num_classes, in_chans=in_chans)
