@@ -17,7 +17,8 @@ def table_of(waiting: Waiting, rounds: Sequence[Round], failure: Failure | None)
     """Medians are over rounds; `modelbench_mean_ns` is the papers' aggregate, beside the median."""
     medians = [float(np.median(taken.samples_ns / taken.loop_count)) for taken in rounds]
     bench = aggregate(rounds)
-    device: Mapping[str, Any] = rounds[0].environment["device"] if rounds else {}
+    # The last round was stored last, so it knows of every load.
+    device: Mapping[str, Any] = rounds[-1].environment["device"] if rounds else {}
     return {
         "case": waiting.case.to_dict(),
         "job_id": waiting.job.job_id,

@@ -19,7 +19,11 @@ ALLOWED = {
     "converters": ("models",),
     "runners": ("converters.artifact", "models.spec", "models.tables"),
     "device_agents": ("converters.artifact", "models.spec", "models.tables", "runners"),
-    "reports": ("converters.artifact", "models.spec", "runners.measurement"),
+    "reports": (
+        *("converters.artifact", "models.spec", "runners.measurement"),
+        *("device_agents.bodies", "device_agents.forms", "device_agents.job"),
+        *("device_agents.modelbench", "device_agents.placement"),
+    ),
     "commands": ("bench", "models", "converters", "runners", "device_agents", "reports"),
 }
 
@@ -86,6 +90,8 @@ def test_every_table_line_resolves():
 
     from commands import VERBS
     from converters import CONVERTERS
+    from device_agents import DRIVERS
+    from device_agents.drivers import DriverInfo
     from models import MODELS
     from runners import RUNNERS
 
@@ -94,6 +100,10 @@ def test_every_table_line_resolves():
             assert callable(resolve_name(place)), name
     for name, (place, _) in VERBS.items():
         assert callable(resolve_name(place).execute), name
+    for name, place in DRIVERS.items():
+        driver = resolve_name(place)
+        assert isinstance(driver, DriverInfo)
+        assert driver.name == name
 
 
 def test_the_wheel_holds_every_package():

@@ -81,7 +81,9 @@ def test_where_the_full_package_is_broken_the_other_one_builds(project, machine,
     builders = [finding for finding in told if finding["area"].startswith("engine builder")]
     assert [finding["state"] for finding in builders] == ["missing", "ok", "note"]
     assert "libnvinfer.so.10 is of another version" in builders[0]["message"]
-    assert builders[2]["message"].startswith("tensorrt is broken, so tensorrt_rtx builds for the GPU here too")
+    assert builders[2]["message"].startswith(
+        "tensorrt is broken, so tensorrt_rtx builds for the GPU here too"
+    )
 
 
 def test_backends_say_what_builds_and_devices_what_an_engine_is_for(project, machine):
@@ -94,9 +96,10 @@ def test_backends_say_what_builds_and_devices_what_an_engine_is_for(project, mac
     assert "does not run on device" not in trt["here"]
     streams = {"default": 1, "allowed": "a whole number from 1 to 64"}
     assert streams.items() <= trt["options"]["streams"].items()
-    assert "--runtime sync: how the host waits; one of spin, block (default spin)" in project.bench(
-        "list", "backends"
-    ).out
+    assert (
+        "--runtime sync: how the host waits; one of spin, block (default spin)"
+        in project.bench("list", "backends").out
+    )
     (_, device) = json.loads(project.bench("list", "devices", "--json").out)["devices"]
     assert (device["name"], device["target"]) == ("cuda:0", "sm90")
     assert "cuda:0  NVIDIA H200, sm90" in project.bench("list", "devices").out

@@ -131,11 +131,11 @@ def test_a_limit_on_file_sizes(suites):
     assert answer.code == 1
     assert "tiny.html: File too large" in one_line(answer.err)
     before = suites.records()
-    assert len(before) == 4
+    assert len({row[:4] for row in before}) == 4
     answer = suites.bench("--suite", "tiny", "--fresh", preexec_fn=limit_files(40_000))
     assert answer.code in (1, 2)
     assert str(suites.store) in one_line(answer.err)
-    assert suites.records()[:4] == before
+    assert suites.records()[: len(before)] == before
     assert suites.bench("--suite", "tiny").code == 0
 
 

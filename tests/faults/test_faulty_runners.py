@@ -72,7 +72,8 @@ def test_every_crash_is_a_record_and_the_suite_goes_on(suites, put_artifacts):
         assert (failure["kind"], failure["signal"]) == (kind, number), fault
         assert words in failure["message"], fault
         assert failure["advice"], fault
-    by_kind = [kind for _, _, kind, *_ in suites.records()]
+    # a round that other work on the machine disturbed is taken again, as another attempt
+    by_kind = [kind for _, kind, _ in {row[1:4] for row in suites.records()}]
     assert by_kind.count("failure") == len(CRASHES)
     assert by_kind.count("round") == 2 + 1  # the healthy case, and the one that failed later
     suites.assert_nothing_left()

@@ -96,7 +96,7 @@ def test_waiting_restores_the_alarm_handler(lock_dir: Path, holder: Callable[[],
     import signal
 
     before = signal.getsignal(signal.SIGALRM)
-    with pytest.raises(RunnerError, match="being measured"):
+    with pytest.raises(RunnerError, match="in use by process"):
         locks.acquire(lock_dir, "cpu", wait_seconds=0.05, purpose="x")
     holder()
     assert signal.getsignal(signal.SIGALRM) is before

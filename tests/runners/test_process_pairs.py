@@ -214,7 +214,7 @@ def test_nothing_starts_in_another_suite_s_timing(jobs: list[Job], tmp_path: Pat
         releaser.start()
         assert place(processes.run(locked[0], locked[1])) == "first"
         releaser.join()
-        with pytest.raises(RunnerError, match="being measured"):
+        with pytest.raises(RunnerError, match="in use by process"):
             locks.acquire(tmp_path, "cpu", wait_seconds=0, purpose="a third")
         assert place(processes.run(locked[1])) == "second"
         os.close(locks.acquire(tmp_path, "cpu", wait_seconds=0, purpose="a third"))
@@ -232,7 +232,7 @@ def test_a_lock_outlives_the_parent_for_as_long_as_a_process_measures(
         assert processes._lock is not None
         os.close(processes._lock)
         processes._lock = None
-        with pytest.raises(RunnerError, match="being measured"):
+        with pytest.raises(RunnerError, match="in use by process"):
             locks.acquire(tmp_path, "cpu", wait_seconds=0, purpose="a third")
     os.close(locks.acquire(tmp_path, "cpu", wait_seconds=0, purpose="a third"))
 

@@ -14,10 +14,10 @@ from runners.device_timing import EventSampler, Lane
 from runners.runner import RunnerError
 
 
-@pytest.mark.parametrize("value", [True, "true", "1"])
+@pytest.mark.parametrize("value", [True, "true"])
 def test_a_cuda_graph_on_a_cpu_is_refused(make_job: Any, conv_files: Any, value: Any) -> None:
     job = make_job("torch", conv_files, options={"runtime": {"cuda_graph": value}})
-    with pytest.raises(RunnerError, match="cuda_graph=true on device 'cpu'") as caught:
+    with pytest.raises(RunnerError, match="cuda_graph=true is for device cuda, not for 'cpu'") as caught:
         torch_eager.cuda_graph_option(job, torch.device("cpu"))
     assert caught.value.kind == "load"
 
