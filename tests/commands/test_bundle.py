@@ -255,7 +255,8 @@ def test_only_numpy_and_the_runtime_are_needed_there(project, there):
         [sys.executable, str(ROOT / "bench.py"), *argv], env=env, cwd=there, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert len(records(there / "records.db")) == 2
+    # A busy machine adds second attempts.
+    assert {index for _, _, index, *_ in records(there / "records.db")} == {0, 1}
     value = json.loads((there / "records.json").read_text())
     assert value["content"]["cases"][0]["rounds"][0]["protocol"]["backend"] == "onnxruntime"
 

@@ -77,10 +77,10 @@ def _a_damaged_artifact_is_made_again(real) -> None:
 
 def _a_device_that_is_gone_spoils_nothing(real, monkeypatch) -> None:
     """A finished run is shown as it is stored; what cannot be measured again today changes no result."""
-    from commands import untimed
+    from commands import devices
 
     before = rows(real, "SELECT count(*) FROM records")
-    monkeypatch.setattr(untimed, "availability", lambda backend, device: "the driver is gone")
+    monkeypatch.setattr(devices, "availability", lambda backend, device: "the driver is gone")
     answer = real.bench("--suite", "real", "--model", "block/ncb,block/bottleneck")
     assert answer.code == 0, answer.err
     assert rows(real, "SELECT count(*) FROM records") == before
