@@ -330,7 +330,7 @@ def compressed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, int],
     return made
 
 
-@pytest.mark.parametrize("precision", ["fp16-int8w", "fp16-sparse50"])
+@pytest.mark.parametrize("precision", ["fp16-int8w", pytest.param("fp16-sparse50", marks=pytest.mark.slow)])
 def test_compressed_weights_are_held_to_the_models(verify, compressed, precision):
     """Outputs alone do not tell weights of another seed: a block adds its input to what it computes."""
     against = ("--against", "block/ntb", "--inputs", "1")
