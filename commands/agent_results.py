@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from commands import NOT_TIMED, OK, SOME_FAILED, UsageError, options
-from commands.device_store import RunRecord, run_of
+from commands.device_store import finish_if_complete, run_of
+from commands.recording import Recording
 from device_agents import outbox as outboxes
 from device_agents.forms import HEX16, FormError
 from device_agents.host import Host, Outbox
@@ -43,13 +44,13 @@ def import_outboxes(args: argparse.Namespace, folders: Sequence[Path]) -> int:
         raise UsageError(f"{error}; nothing more was imported") from None
 
 
-def _by_run(store: Store, jobs: Sequence[Waiting], path: Path) -> dict[int, tuple[RunRecord, list[Waiting]]]:
+def _by_run(store: Store, jobs: Sequence[Waiting], path: Path) -> dict[int, tuple[Recording, list[Waiting]]]:
     """Raises UsageError where no job was made for a run of this store."""
-    found: dict[int, tuple[RunRecord, list[Waiting]]] = {}
+    found: dict[int, tuple[Recording, list[Waiting]]] = {}
     for job in jobs:
         if (info := run_of(store, job.origin)) is not None:
             if info.run_id not in found:
-                found[info.run_id] = (RunRecord(store, info), [])
+                found[info.run_id] = (Recording(store, info), [])
             found[info.run_id][1].append(job)
     if not found:
         raise UsageError(
@@ -59,7 +60,7 @@ def _by_run(store: Store, jobs: Sequence[Waiting], path: Path) -> dict[int, tupl
     return found
 
 
-def _import(args: argparse.Namespace, store: Store, found: dict[int, tuple[RunRecord, list[Waiting]]]) -> int:
+def _import(args: argparse.Namespace, store: Store, found: dict[int, tuple[Recording, list[Waiting]]]) -> int:
     rows = [_import_run(record, jobs) for record, jobs in found.values()]
     failed, waiting = (any(row[name] for row in rows) for name in ("failed", "waiting"))
     code = SOME_FAILED if failed else NOT_TIMED if waiting else OK
@@ -75,7 +76,7 @@ def _import(args: argparse.Namespace, store: Store, found: dict[int, tuple[RunRe
     return code
 
 
-def _import_run(record: RunRecord, jobs: Sequence[Waiting]) -> dict[str, int]:
+def _import_run(record: Recording, jobs: Sequence[Waiting]) -> dict[str, int]:
     failures: list[Failure] = []
 
     def commit(job: Waiting, outcome: Round | Failure) -> None:
@@ -83,15 +84,15 @@ def _import_run(record: RunRecord, jobs: Sequence[Waiting]) -> dict[str, int]:
             return  # it only says that nothing is measured here
         if isinstance(outcome, Failure):
             failures.append(outcome)
-        record.commit(job, outcome)
+        record.take_over(job.case.id, outcome, job.artifact)
 
     for job in jobs:
         Turns(job.case.device, _nowhere, commit).run([job])
-    record.close()
+    finish_if_complete(record)
     return {
         "run_id": record.info.run_id,
         "jobs": len(jobs),
-        "rounds_added": record.added,
+        "rounds_added": record.rounds_added,
         "failed": len(failures),
         "waiting": sum(not Outbox(job.folder, job.job).journal.ended for job in jobs),
     }

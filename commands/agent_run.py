@@ -16,9 +16,10 @@ from commands import NOT_TIMED, OK, SOME_FAILED, UsageError, options
 from commands.agent import outbox
 from commands.agent_packages import case_of, sent_of
 from commands.device_hosts import connect, only_one_on
-from commands.device_store import RunRecord, run_of
+from commands.device_store import finish_if_complete, run_of
 from commands.devices import driver
 from commands.only_one import RunBusyError, only_one
+from commands.recording import Recording
 from commands.timing import comparison
 from device_agents import outbox as outboxes
 from device_agents.bodies import RoundTaken, body_of
@@ -159,8 +160,9 @@ def _run_jobs(args: argparse.Namespace, info: DriverInfo, jobs: Sequence[Waiting
     path = options.store_path(args, config, base)
     try:
         with Store(path) as store:
-            records = _records(store, args, info, jobs)
-            rows = {job.job.job_id: _Row(job, records[job.job.job_id].info.run_id) for job in jobs}
+            runs = _runs(store, args, info, jobs)
+            rows = {job.job.job_id: _Row(job, runs[job.job.job_id].run_id) for job in jobs}
+            recordings: dict[int, Recording] = {}
 
             def commit(waiting: Waiting, outcome: Round | Failure) -> None:
                 row = rows[waiting.job.job_id]
@@ -168,16 +170,16 @@ def _run_jobs(args: argparse.Namespace, info: DriverInfo, jobs: Sequence[Waiting
                     row.rounds.append(outcome)
                 else:
                     row.failure = outcome
-                records[waiting.job.job_id].commit(waiting, outcome)
+                recordings[row.run_id].take_over(waiting.case.id, outcome, waiting.artifact)
 
-            runs = {record.info.run_id: record for record in records.values()}
             with ExitStack() as stack:
-                for run_id in runs:
-                    stack.enter_context(only_one(path, run_id))
+                for run in {run.run_id: run for run in runs.values()}.values():
+                    stack.enter_context(only_one(path, run.run_id))
+                    recordings[run.run_id] = Recording(store, run)
                 stack.enter_context(only_one_on(info.name))
                 _take_turns(args, info, jobs, commit)
-            for record in runs.values():
-                record.close()
+            for recording in recordings.values():
+                finish_if_complete(recording)
     except StoreError as error:
         raise UsageError(str(error)) from None
     except (DeviceBusyError, RunBusyError) as error:
@@ -211,20 +213,15 @@ def _by_coremltools(
     coremltools_jobs.run(jobs, team=args.team, commit=commit)
 
 
-def _records(
+def _runs(
     store: Store, args: argparse.Namespace, info: DriverInfo, jobs: Sequence[Waiting]
-) -> dict[str, RunRecord]:
+) -> dict[str, RunInfo]:
     """Where each job's results go: the suite's run that asked for them, else a run of these jobs alone."""
-    by_run: dict[int, RunRecord] = {}
-    found: dict[str, RunRecord] = {}
-    others = [job for job in jobs if run_of(store, job.origin) is None]
+    found = {job.job.job_id: run_of(store, job.origin) for job in jobs}
+    others = [job for job in jobs if found[job.job.job_id] is None]
     own = _begin(store, args, info, others) if others else None
-    for job in jobs:
-        chosen = run_of(store, job.origin) or own
-        assert chosen is not None
-        record = by_run.setdefault(chosen.run_id, RunRecord(store, chosen))
-        found[job.job.job_id] = record
-    return found
+    runs = {job_id: run or own for job_id, run in found.items()}
+    return {job_id: run for job_id, run in runs.items() if run is not None}
 
 
 def _begin(store: Store, args: argparse.Namespace, info: DriverInfo, jobs: Sequence[Waiting]) -> RunInfo:

@@ -16,20 +16,18 @@ from pathlib import Path
 from commands import INTERRUPTED, SOME_FAILED, artifacts
 from commands.bundle_contents import Bundle
 from commands.only_one import only_one
-from commands.resuming import exit_code, first_rounds, is_known, ledger, taken
-from commands.timing import comparison
+from commands.recording import Recording
+from commands.resuming import exit_code, taken
 from commands.untimed import not_here, unchanged
 from converters.artifact import Artifact, ConversionFailure
 from models.spec import Case, digest
 from reports import records_file
 from reports.formatting import count, duration, harmless, span
 from reports.records import CaseResult, RunInfo, StoredRun
-from reports.statistics import converged
 from reports.store import Store, StoreError
 from runners import environment
-from runners.measurement import Failure, Job, Phases, Round
+from runners.measurement import Job
 from runners.sources import runner_sources
-from runners.suite import measure
 from runners.suite_events import CaseFailed, CaseFinished, Event, RoundStarted
 
 
@@ -42,10 +40,6 @@ class BundleRun:
     folder: Path
     args: argparse.Namespace
     began_ns: int
-    phases: list[Phases] = field(default_factory=list)
-    failed_ns: int = 0
-    measuring_ns: int = 0
-    commits: int = 0
     started_at_ns: int = field(default_factory=time.time_ns)
 
     def go(self, output: Path) -> int:
@@ -53,15 +47,18 @@ class BundleRun:
         info = self._begin()
         interrupted = False
         with only_one(self.store.path, info.run_id):
+            outcomes = self.bundle.outcomes.items()
+            files = {case_id: found for case_id, found in outcomes if isinstance(found, Artifact)}
+            recording = Recording(self.store, info, files)
             try:
-                self._measure(info)
+                self._measure(recording)
             except KeyboardInterrupt:
                 interrupted = True
             except StoreError as error:
                 print(f"error: {error}; what was stored before is kept", file=sys.stderr)
                 return SOME_FAILED
-            self._close_session(info)
-            return self._write(info, output, interrupted=interrupted)
+            recording.end_session(began_ns=self.began_ns, started_at_ns=self.started_at_ns)
+            return self._write(recording, output, interrupted=interrupted)
 
     def _begin(self) -> RunInfo:
         """The newest run of this bundle on this machine, unless a fresh one is asked for."""
@@ -85,78 +82,39 @@ class BundleRun:
             cases=self.bundle.cases,
         )
 
-    def _measure(self, info: RunInfo) -> None:
-        stored = self.store.load_run(info.run_id)
-        jobs = self._jobs(info, stored)
-        if not jobs:
-            return
-        timing = self.bundle.timing
-        begin_ns = time.perf_counter_ns()
-        try:
-            measure(
-                jobs,
-                timing,
-                converged=lambda rounds: converged(rounds, timing.target),
-                commit=lambda case_id, outcome: self._commit(info, case_id, outcome),
-                done={r.case.id: r.rounds for r in stored.results if r.case.id in jobs},
-                observe=_Observer(self.bundle.cases),
-                first_rounds=first_rounds(stored, timing.min_rounds),
-                groups={case.id: comparison(case) for case in self.bundle.cases},
-            )
-        finally:
-            self.measuring_ns = time.perf_counter_ns() - begin_ns
+    def _measure(self, recording: Recording) -> None:
+        jobs = self._jobs(recording)
+        if jobs:
+            cases = self.bundle.cases
+            recording.measure(jobs, self.bundle.timing, observe=_Observer(cases), cases=cases)
 
-    def _jobs(self, info: RunInfo, stored: StoredRun) -> dict[str, Job]:
+    def _jobs(self, recording: Recording) -> dict[str, Job]:
         """A job for every open case that has a file and a device here; the others are recorded as failed."""
         timing = self.bundle.timing
-        cases = _open(stored)
+        cases = _open(recording.stored)
         simulated = artifacts.simulated_jobs(cases, timing, self.folder)
         jobs = {}
         for case in cases:
             outcome = self.bundle.outcomes.get(case.id)
             if isinstance(outcome, ConversionFailure):
-                self._note(info, stored, case.id, artifacts.as_failure(outcome))
+                recording.note(case.id, artifacts.as_failure(outcome))
             elif missing := not_here(case, "Run this bundle where the device is."):
-                self._note(info, stored, case.id, missing)
+                recording.note(case.id, missing)
             elif outcome is None:
                 jobs[case.id] = simulated[case.id]
             else:
                 jobs[case.id] = artifacts.job(case, outcome, timing)
         return jobs
 
-    def _note(self, info: RunInfo, stored: StoredRun, case_id: str, failure: Failure) -> None:
-        """What was found without a process: stored once, however often it is found again."""
-        if not is_known(stored, case_id, failure):
-            self._commit(info, case_id, failure)
-
-    def _commit(self, info: RunInfo, case_id: str, outcome: Round | Failure) -> None:
-        if info.finished_at_ns is not None and not self.commits:
-            self.store.reopen_run(info.run_id)
-        found = self.bundle.outcomes.get(case_id)
-        artifact = found if isinstance(found, Artifact) else None
-        self.store.append(info.run_id, case_id, outcome, artifact=artifact)
-        self.commits += 1
-        if isinstance(outcome, Round):
-            self.phases.append(outcome.phases)
-        else:
-            self.failed_ns += int(outcome.detail.get("process_ns", 0))
-
-    def _close_session(self, info: RunInfo) -> None:
-        """Where the time went; an invocation that only wrote the records again leaves the run as it is."""
-        if not self.commits:
-            return
-        parts = ledger(self.phases, measuring_ns=self.measuring_ns, failed_ns=self.failed_ns)
-        wall_ns = time.perf_counter_ns() - self.began_ns
-        self.store.add_session(info.run_id, self.started_at_ns, wall_ns, parts)
-
-    def _write(self, info: RunInfo, output: Path, *, interrupted: bool) -> int:
+    def _write(self, recording: Recording, output: Path, *, interrupted: bool) -> int:
         """The records of what there is, complete or not."""
-        stored = self.store.load_run(info.run_id)
+        run_id = recording.info.run_id
+        stored = self.store.load_run(run_id)
         least = self.bundle.timing.min_rounds
         short = [r for r in stored.results if not r.failure and taken(r) < least]
-        if not short and not interrupted and (self.commits or stored.info.finished_at_ns is None):
-            self.store.finish_run(info.run_id)
-            stored = self.store.load_run(info.run_id)
+        if not short and not interrupted and recording.is_open:
+            self.store.finish_run(run_id)
+            stored = self.store.load_run(run_id)
         sha256 = records_file.write(stored, output)
         code = INTERRUPTED if interrupted else exit_code(stored, short=bool(short))
         if self.args.json:

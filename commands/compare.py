@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from commands import OK, UsageError, options, references
+from commands.answer_report import report_with
 
 if TYPE_CHECKING:
     from reports.compared import Compared
@@ -44,7 +45,15 @@ def execute(args: argparse.Namespace) -> int:
         known = references.References(store, store_path=path, suite=args.suite)
         a, b = known.find(args.a), known.find(args.b)
     compared = _compared(a, b, delta=delta, force=args.force)
-    report = _write_report(args, compared, a) if args.report else None
+    report = None
+    if args.report:
+        from reports.compared import summary_sentence
+        from reports.compared_page import section
+
+        title = f"{compared.a.name} against {compared.b.name}"
+        report = report_with(
+            section(compared, title=title, verdict=summary_sentence(compared)), a.run, args.report
+        )
     _print(args, compared, report)
     return OK
 
@@ -64,26 +73,6 @@ def _compared(a: references.Reference, b: references.Reference, *, delta: float,
         return compare_sides(*sides, delta=delta, same_run=same, chosen=bool(a.cases or b.cases), force=force)
     except CompareError as error:
         raise UsageError(str(error)) from None
-
-
-def _write_report(args: argparse.Namespace, compared: Compared, a: references.Reference) -> str:
-    from commands.published import published_figures
-    from reports.compared import summary_sentence
-    from reports.compared_page import section
-    from reports.files import OutputError
-    from reports.html import write_report
-
-    title = f"{compared.a.name} against {compared.b.name}"
-    try:
-        write_report(
-            a.run,
-            args.report,
-            published=published_figures(a.run),
-            first=[section(compared, title=title, verdict=summary_sentence(compared))],
-        )
-    except OutputError as error:
-        raise UsageError(str(error)) from None
-    return str(args.report)
 
 
 def _print(args: argparse.Namespace, compared: Compared, report: str | None) -> None:

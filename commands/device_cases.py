@@ -10,8 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from commands import artifacts, options
 from commands.device_hosts import SeveralDevicesError, connect, only_one_on
 from commands.devices import driver_of
@@ -28,6 +26,8 @@ from device_agents.problems import DeviceProblem
 from models.spec import Case
 from reports.records import RunInfo
 from runners.measurement import Failure, Round, Timing
+from runners.runner import RunnerError
+from runners.verify import read_tensors
 
 if TYPE_CHECKING:
     from device_agents.drivers import DriverInfo
@@ -58,7 +58,14 @@ class DeviceCases:
             chosen = {case: made for case, made in self.cases.items() if case.device == name}
             info = driver_of(next(iter(chosen)))
             assert info is not None
-            self._run_on(info, [self._put(case, made, info) for case, made in chosen.items()])
+            self._run_on(info, list(self._jobs(chosen, info)))
+
+    def _jobs(self, chosen: Mapping[Case, Artifact], info: DriverInfo) -> Iterator[Waiting]:
+        for case, made in chosen.items():
+            try:
+                yield self._put(case, made, info)
+            except RunnerError as error:  # damaged tensors beside the file
+                self.commit(case.id, error.failure())
 
     def _run_on(self, info: DriverInfo, jobs: Sequence[Waiting]) -> None:
         # bench.toml's budget is for processes of this machine; a phone's launches take seconds each
@@ -94,15 +101,12 @@ class DeviceCases:
 
     def _put(self, case: Case, made: Artifact, info: DriverInfo) -> Waiting:
         told = artifacts.job(case, made, self.timing)
-        with np.load(made.tensors, allow_pickle=False) as file:
-            count = sum(name.startswith("input_") for name in file.files)
-            inputs = [[file[f"input_{index}"]] for index in range(count)]
-            references = [file[f"reference_{index}"] for index in range(count)]
+        inputs, references = read_tensors(made.tensors)
         sent = Sent(
             _model(made, info),
             info.model_format,
             tuple(tensor.name for tensor in made.inputs),
-            inputs,
+            [[one] for one in inputs],
             minimum_os=_minimum_os(made),
             references=references if info.runs_networks else (),
             tolerance=told.tolerance,

@@ -6,7 +6,6 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -15,9 +14,9 @@ from commands.devices import driver_of
 from commands.only_one import only_one
 from commands.plan import Plan
 from commands.published import published_figures
-from commands.resuming import exit_code, first_rounds, is_known, ledger, taken
+from commands.recording import Recording
+from commands.resuming import exit_code, taken
 from commands.suite_observer import SuiteObserver
-from commands.timing import comparison
 from commands.untimed import carry, not_here, unchanged
 from converters.artifact import Artifact, ConversionFailure
 from models.spec import Case
@@ -26,8 +25,7 @@ from reports.files import OutputError
 from reports.progress import Progress
 from reports.store import RunInfo, Store, StoredRun, StoreError
 from runners import environment
-from runners.measurement import Failure, Job, Phases, Round
-from runners.suite import measure
+from runners.measurement import Job
 
 
 @dataclass
@@ -43,11 +41,7 @@ class Execution:
     outcomes: dict[str, Artifact | ConversionFailure] = field(default_factory=dict)
     on_devices: dict[Case, Artifact] = field(default_factory=dict)
     conversion_ns: int = 0
-    measuring_ns: int = 0
-    devices_ns: int = 0
-    failed_ns: int = 0
-    commits: int = 0
-    phases: list[Phases] = field(default_factory=list)
+    recording: Recording | None = None
     started_at_ns: int = field(default_factory=time.time_ns)
 
     def go(self, report: Path) -> int:
@@ -57,7 +51,8 @@ class Execution:
                 self._convert(progress)
                 self.info = self._begin(progress)
                 with only_one(self.store.path, self.info.run_id):
-                    self._measure(self.info, progress)
+                    self.recording = Recording(self.store, self.info, self._files())
+                    self._measure(self.recording, progress)
         except KeyboardInterrupt:
             return self._interrupted()
         except StoreError as error:
@@ -65,12 +60,15 @@ class Execution:
                 raise
             print(f"error: {error}; what was stored before is kept", file=sys.stderr)
             return SOME_FAILED
-        self._close_session(self.info)
+        self._end_session(self.recording)
         stored = self.store.load_run(self.info.run_id)
-        if not self._missing(stored) and (self.commits or stored.info.finished_at_ns is None):
+        if not self._missing(stored) and self.recording.is_open:
             self.store.finish_run(self.info.run_id)
             stored = self.store.load_run(self.info.run_id)
         return self._report(stored, report)
+
+    def _files(self) -> dict[str, Artifact]:
+        return {case_id: found for case_id, found in self.outcomes.items() if isinstance(found, Artifact)}
 
     def _missing(self, stored: StoredRun) -> list[Case]:
         """Cases that the time budget left without their first rounds: the same command adds them."""
@@ -114,56 +112,27 @@ class Execution:
                 return False
         return True
 
-    def _measure(self, info: RunInfo, progress: Progress) -> None:
+    def _measure(self, recording: Recording, progress: Progress) -> None:
         """Here first, then on devices with an agent of their own."""
-        stored = self.store.load_run(info.run_id)
-        jobs = self._jobs(info, stored)
+        jobs = self._jobs(recording)
         if jobs:
-            self._measure_here(info, stored, jobs, progress)
+            done = {r.case.id: r.rounds for r in recording.stored.results if r.case.id in jobs}
+            observer = SuiteObserver(self.plan, progress, done)
+            recording.measure(jobs, self.plan.timing, observe=observer, cases=self.plan.cases)
         if self.on_devices:
-            self._measure_on_devices(info, stored, progress)
+            from commands.device_cases import DeviceCases, outbox_of
 
-    def _measure_here(
-        self, info: RunInfo, stored: StoredRun, jobs: Mapping[str, Job], progress: Progress
-    ) -> None:
-        from reports.statistics import converged
-
-        done = {result.case.id: result.rounds for result in stored.results if result.case.id in jobs}
-        target = self.plan.timing.target
-        begin_ns = time.perf_counter_ns()
-        try:
-            measure(
-                jobs,
-                self.plan.timing,
-                converged=lambda rounds: converged(rounds, target),
-                commit=lambda case_id, outcome: self._commit(info, case_id, outcome),
-                done=done,
-                observe=SuiteObserver(self.plan, progress, done),
-                first_rounds=first_rounds(stored, self.plan.timing.min_rounds),
-                groups={case.id: comparison(case) for case in self.plan.cases},
-            )
-        finally:
-            self.measuring_ns = time.perf_counter_ns() - begin_ns
-
-    def _measure_on_devices(self, info: RunInfo, stored: StoredRun, progress: Progress) -> None:
-        from commands.device_cases import DeviceCases, outbox_of
-
-        done = {(r.case.id, one.round_index) for r in stored.results for one in r.rounds}
-
-        def commit(case_id: str, outcome: Round | Failure) -> None:
-            if isinstance(outcome, Failure):
-                self._note(info, stored, case_id, outcome)
-            elif (case_id, outcome.round_index) not in done:
-                self._commit(info, case_id, outcome, here=False)
-
-        begin_ns = time.perf_counter_ns()
-        outbox = outbox_of(self.store.path)
-        try:
-            DeviceCases(
-                self.on_devices, info, self.plan.timing, outbox, self.args, commit, progress.note
-            ).run()
-        finally:
-            self.devices_ns = time.perf_counter_ns() - begin_ns
+            outbox, take_over = outbox_of(self.store.path), recording.take_over
+            with recording.on_devices():
+                DeviceCases(
+                    self.on_devices,
+                    recording.info,
+                    self.plan.timing,
+                    outbox,
+                    self.args,
+                    take_over,
+                    progress.note,
+                ).run()
 
     def _open_cases(self, stored: StoredRun) -> list[Case]:
         """All of an unfinished run; of a finished one what failed, the rest only with --fresh."""
@@ -181,47 +150,30 @@ class Execution:
             )
         return [case for case in self.plan.cases if case.id not in kept | untimed]
 
-    def _jobs(self, info: RunInfo, stored: StoredRun) -> dict[str, Job]:
+    def _jobs(self, recording: Recording) -> dict[str, Job]:
         """A job for every open case that has a file and a device here; the others are recorded as failed."""
         simulated = artifacts.simulated_jobs(self.plan.cases, self.plan.timing, self.cache_root)
         jobs = {}
-        for case in self._open_cases(stored):
+        for case in self._open_cases(recording.stored):
             outcome = self.outcomes.get(case.id)
             if outcome is None:
                 jobs[case.id] = simulated[case.id]
             elif isinstance(outcome, ConversionFailure):
-                self._note(info, stored, case.id, artifacts.as_failure(outcome))
+                recording.note(case.id, artifacts.as_failure(outcome))
             elif driver_of(case):
                 self.on_devices[case] = outcome
             elif missing := not_here(case, carry(self.args, case)):
-                self._note(info, stored, case.id, missing)
+                recording.note(case.id, missing)
             else:
                 jobs[case.id] = artifacts.job(case, outcome, self.plan.timing)
         return jobs
-
-    def _note(self, info: RunInfo, stored: StoredRun, case_id: str, failure: Failure) -> None:
-        """What was found without a process: stored once, however often it is found again."""
-        if not is_known(stored, case_id, failure):
-            self._commit(info, case_id, failure)
-
-    def _commit(self, info: RunInfo, case_id: str, outcome: Round | Failure, *, here: bool = True) -> None:
-        """`here` is false for a round of a device, whose clock says nothing of this machine's time."""
-        if info.finished_at_ns is not None and not self.commits:
-            self.store.reopen_run(info.run_id)
-        found = self.outcomes.get(case_id)
-        artifact = found if isinstance(found, Artifact) else None
-        self.store.append(info.run_id, case_id, outcome, artifact=artifact)
-        self.commits += 1
-        if isinstance(outcome, Round) and here:
-            self.phases.append(outcome.phases)
-        elif isinstance(outcome, Failure):
-            self.failed_ns += int(outcome.detail.get("process_ns", 0))
 
     def _interrupted(self) -> int:
         if self.info is None:
             print("interrupted while converting: what is converted is kept", file=sys.stderr)
             return INTERRUPTED
-        self._close_session(self.info)
+        if self.recording is not None:
+            self._end_session(self.recording)
         stored = sum(len(result.rounds) for result in self.store.load_run(self.info.run_id).results)
         print(f"interrupted: {stored} rounds are stored; {self._again()}", file=sys.stderr)
         return INTERRUPTED
@@ -230,19 +182,10 @@ class Execution:
         without = " without --fresh" if self.args.fresh else ""
         return f"the same command{without} goes on from there"
 
-    def _close_session(self, info: RunInfo) -> None:
-        """Where this invocation's wall time went, the report that follows left out.
-
-        One that only showed a finished run leaves it as it is.
-        """
-        if info.finished_at_ns is not None and not self.commits:
-            return
-        parts = ledger(self.phases, measuring_ns=self.measuring_ns, failed_ns=self.failed_ns)
-        parts["conversion_ns"] = self.conversion_ns
-        if self.devices_ns:
-            parts["devices_ns"] = self.devices_ns
-        wall_ns = time.perf_counter_ns() - self.began_ns
-        self.store.add_session(info.run_id, self.started_at_ns, wall_ns, parts)
+    def _end_session(self, recording: Recording) -> None:
+        recording.end_session(
+            began_ns=self.began_ns, started_at_ns=self.started_at_ns, conversion_ns=self.conversion_ns
+        )
 
     def _report(self, stored: StoredRun, path: Path) -> int:
         """The numbers first: a report that cannot be written must not hide them."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from commands import SOME_FAILED, UsageError, options, references, run
+from commands.answer_report import report_with
 
 if TYPE_CHECKING:
     from commands.gate_result import GateResult
@@ -119,7 +120,12 @@ def _base(args: argparse.Namespace, path: Path) -> Reference:
 def _tell(args: argparse.Namespace, result: GateResult) -> int:
     from reports.compared_text import document, markdown, print_compared
 
-    report = _write_report(args, result) if args.report else None
+    report = None
+    if args.report:
+        from reports.compared_page import section
+
+        first = section(result.compared, title=result.title, verdict=result.sentence)
+        report = report_with(first, result.run, args.report)
     if args.json:
         value = {**document(result.compared), "bound": result.bound, "verdict": result.sentence}
         states = {"exit_code": result.exit_code, "run_id": result.run_id, "report": report}
@@ -133,17 +139,3 @@ def _tell(args: argparse.Namespace, result: GateResult) -> int:
         if report:
             print(f"\nReport: {options.shown(Path(report))}")
     return result.exit_code
-
-
-def _write_report(args: argparse.Namespace, result: GateResult) -> str:
-    from commands.published import published_figures
-    from reports.compared_page import section
-    from reports.files import OutputError
-    from reports.html import write_report
-
-    first = [section(result.compared, title=result.title, verdict=result.sentence)]
-    try:
-        write_report(result.run, args.report, published=published_figures(result.run), first=first)
-    except OutputError as error:
-        raise UsageError(str(error)) from None
-    return str(args.report)

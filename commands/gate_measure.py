@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from commands import artifacts
 from commands.only_one import only_one
-from commands.resuming import ledger
+from commands.recording import Recording
 from converters.artifact import Artifact
 from models.spec import Case
 from reports.progress import Progress
 from reports.records import RunInfo
 from reports.store import Store
 from reports.verdicts import compare
-from runners.measurement import Failure, Measurement, Phases, Round, Timing
+from runners.measurement import Failure, Measurement, Round, Timing
 from runners.suite import measure
 from runners.suite_events import CaseFailed, Event, RoundStarted
 
@@ -44,8 +43,6 @@ class PairedRun:
     pairs: Sequence[FilePair]
     progress: Progress
     rounds: dict[str, list[Round]] = field(default_factory=dict)
-    phases: list[Phases] = field(default_factory=list)
-    failed_ns: int = 0
     last: str = ""
 
     def __post_init__(self) -> None:
@@ -65,20 +62,25 @@ class PairedRun:
             jobs[pair.now.id] = artifacts.job(pair.now, pair.now_file, self.timing)
             beside = artifacts.job(pair.now, pair.base_file, self.timing)
             jobs[pair.base.id] = replace(beside, case_id=pair.base.id)
-        begun_ns = time.perf_counter_ns()
         with only_one(self.store.path, self.info.run_id):
-            measure(
-                jobs,
-                self.timing,
-                converged=lambda _: self._precise(),
-                commit=self._commit,
-                observe=self._observe,
-                groups={case_id: min(case_id, partner) for case_id, partner in self.partners.items()},
-            )
-        parts = ledger(self.phases, measuring_ns=time.perf_counter_ns() - begun_ns, failed_ns=self.failed_ns)
-        parts["conversion_ns"] = conversion_ns
-        wall_ns = time.perf_counter_ns() - began_ns
-        self.store.add_session(self.info.run_id, started_at_ns, wall_ns, parts)
+            recording = Recording(self.store, self.info, self.files)
+
+            def commit(case_id: str, outcome: Round | Failure) -> None:
+                recording.commit(case_id, outcome)
+                self.last = case_id
+                if isinstance(outcome, Round):
+                    self.rounds.setdefault(case_id, []).append(outcome)
+
+            with recording.measuring():
+                measure(
+                    jobs,
+                    self.timing,
+                    converged=lambda _: self._precise(),
+                    commit=commit,
+                    observe=self._observe,
+                    groups={case_id: min(case_id, partner) for case_id, partner in self.partners.items()},
+                )
+        recording.end_session(began_ns=began_ns, started_at_ns=started_at_ns, conversion_ns=conversion_ns)
         self.store.finish_run(self.info.run_id)
 
     def _precise(self) -> bool:
@@ -91,15 +93,6 @@ class PairedRun:
         if found is None or found.ratio.high is None:
             return False
         return found.ratio.high / found.ratio.value - 1.0 <= self.timing.target
-
-    def _commit(self, case_id: str, outcome: Round | Failure) -> None:
-        self.store.append(self.info.run_id, case_id, outcome, artifact=self.files[case_id])
-        self.last = case_id
-        if isinstance(outcome, Round):
-            self.rounds.setdefault(case_id, []).append(outcome)
-            self.phases.append(outcome.phases)
-        else:
-            self.failed_ns += int(outcome.detail.get("process_ns", 0))
 
     def _observe(self, event: Event) -> None:
         if isinstance(event, CaseFailed):

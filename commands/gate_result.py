@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from commands import NOT_TIMED, OK, SOME_FAILED, UNDECIDED, UsageError
 from commands.references import Reference
 from reports import formatting as fmt
-from reports.compared import Compared, LeftOut, Side, compare_sides, rounds_text
+from reports.compared import Compared, LeftOut, Side, compare_sides, rounds_text, settled_by
 from reports.pairing import CompareError
 from reports.records import StoredRun
-from reports.regression import Judgement, State, judge
+from reports.regression import State, judge
 
 # cases that a gate has no number for, and what that makes of it
 FAILED, OPEN, ELSEWHERE = ("failed",), ("no_file", "mismatched", "unmeasured"), ("untimed",)
@@ -57,7 +57,7 @@ def judged(compared: Compared, bound: float, run: StoredRun, *, run_id: int | No
             row,
             comparison=replace(row.comparison, p_value=found.p_value, rounds_needed=found.rounds_needed),
             state=str(found.state),
-            advice=_advice(found),
+            advice=settled_by(found.rounds_needed) if found.state is State.UNDECIDED else "",
         )
         for row, found in zip(compared.cases, judgements.values(), strict=True)
     )
@@ -68,14 +68,6 @@ def judged(compared: Compared, bound: float, run: StoredRun, *, run_id: int | No
     states = Counter(found.state for found in judgements.values())
     code = _exit_code(states, settled.left_out)
     return GateResult(settled, bound, _sentence(settled, states, bound), code, run, run_id)
-
-
-def _advice(found: Judgement) -> str:
-    if found.state is not State.UNDECIDED:
-        return ""
-    if found.rounds_needed is None:
-        return "one round gives no interval"
-    return f"{rounds_text(found.rounds_needed)} would settle it"
 
 
 def _exit_code(states: Counter[State], left_out: Sequence[LeftOut]) -> int:

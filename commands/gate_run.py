@@ -166,7 +166,9 @@ class GateRun:
         self, cases: Sequence[Case], progress: Progress
     ) -> Mapping[str, Artifact | ConversionFailure]:
         requests = {case.id: request_of(case) for case in cases if backend_info(case.backend).real}
-        outcomes = artifacts.collect(requests, self.cache_root, progress)
+        outcomes = artifacts.collect(
+            requests, self.cache_root, progress, deadline_seconds=self.config.conversion.deadline_seconds
+        )
         return {case_id: outcomes[request] for case_id, request in requests.items()}
 
     def _pairs(
@@ -249,15 +251,3 @@ class GateRun:
             f"none of the files that {self.base.name} was measured from is in {self.cache_root} any more, as"
             " they were: keep that folder (in CI, in its cache), or compare stored numbers with --stored"
         )
-
-
-REASONS = {
-    "same_file": "The very same file",
-    "no_file": "BASE's file is not in the cache any more, or changed",
-    "only_base": "Only in BASE",
-    "only_now": "Only in the suite",
-    "failed": "Failed",
-    "untimed": "Built, and the device is not here",
-    "unmeasured": "Not measured on both sides",
-    "mismatched": "Different protocols, not compared",
-}

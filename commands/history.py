@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from commands import OK, UsageError, options, references
-from models.tables import suggest
+from commands.answer_report import report_with
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,7 +49,12 @@ def execute(args: argparse.Namespace) -> int:
         if store is None:
             raise UsageError(f"no result store at {path}: run a suite first, or name one with --store")
         series = _series(store, words)
-        report = _write_report(args, store, series, " ".join(words)) if args.report else None
+        report = None
+        if args.report:
+            from reports.history_page import section
+
+            newest = max(point.run_id for one in series for point in one.points)
+            report = report_with(section(series, " ".join(words)), store.load_run(newest), args.report)
     _print(args, series, report, last)
     return OK
 
@@ -74,26 +79,8 @@ def _cases(store: Store, words: Sequence[str]) -> list[Case]:
     asked = any(word.startswith("baseline=") for word in words)
     chosen = [c for c in known if references.words_of(c) >= wanted and (asked or not is_baseline(c))]
     if not chosen:
-        all_words = {word for case in known for word in references.words_of(case)}
-        missing = next((word for word in words if word not in all_words), "")
-        hint = suggest(missing, all_words) if missing else "no case has all of these words"
-        raise UsageError(f"{store.path} has no case '{' '.join(words)}': {hint}")
+        raise references.no_such_case(str(store.path), words, known)
     return sorted(chosen, key=lambda case: case.label)
-
-
-def _write_report(args: argparse.Namespace, store: Store, series: Sequence[Series], name: str) -> str:
-    """The report of the newest run that has any of the cases, with their history first."""
-    from commands.published import published_figures
-    from reports.files import OutputError
-    from reports.history_page import section
-    from reports.html import write_report
-
-    run = store.load_run(max(point.run_id for one in series for point in one.points))
-    try:
-        write_report(run, args.report, published=published_figures(run), first=[section(series, name)])
-    except OutputError as error:
-        raise UsageError(str(error)) from None
-    return str(args.report)
 
 
 def _print(args: argparse.Namespace, series: Sequence[Series], report: str | None, last: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from commands import UsageError
+from models.spec import Case
 from models.tables import suggest
 
 if TYPE_CHECKING:
@@ -204,8 +205,13 @@ def _selected(found: Reference, cases: str) -> tuple[CaseResult, ...]:
     wanted = cases.split()
     chosen = tuple(r for r in found.results if words_of(r.case).issuperset(wanted))
     if not chosen:
-        known = {word for r in found.results for word in words_of(r.case)}
-        missing = next((word for word in wanted if word not in known), "")
-        hint = suggest(missing, known) if missing else "no case has all of these words"
-        raise UsageError(f"{found.name} has no case '{cases}': {hint}")
+        raise no_such_case(found.name, wanted, [r.case for r in found.results])
     return chosen
+
+
+def no_such_case(place: str, wanted: Sequence[str], known: Iterable[Case]) -> UsageError:
+    """Which of the words is none that any case of the place has, and what may have been meant."""
+    words = {word for case in known for word in words_of(case)}
+    missing = next((word for word in wanted if word not in words), "")
+    hint = suggest(missing, words) if missing else "no case has all of these words"
+    return UsageError(f"{place} has no case '{' '.join(wanted)}': {hint}")

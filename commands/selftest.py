@@ -52,8 +52,11 @@ def execute(args: argparse.Namespace) -> int:
         )
     config, base = options.load_config(args)
     default = config.timing.applied_to(Timing())
+    cache_root = base / Path(config.paths.artifacts).expanduser()
     try:
-        outcome = _measured(args.backend, base / Path(config.paths.artifacts).expanduser(), default, seconds)
+        outcome = _measured(
+            args.backend, cache_root, default, seconds, deadline_seconds=config.conversion.deadline_seconds
+        )
     except CacheError as error:
         raise UsageError(str(error)) from None
     except (TrialError, DeviceBusyError) as error:
@@ -131,7 +134,9 @@ def _told(found: Comparison) -> dict[str, Any]:
     return {**asdict(found.ratio), "verdict": str(found.verdict)}
 
 
-def _measured(backend: str, cache_root: Path, default: Timing, seconds: float) -> Outcome:
+def _measured(
+    backend: str, cache_root: Path, default: Timing, seconds: float, *, deadline_seconds: float
+) -> Outcome:
     from commands import trials
     from reports.progress import Progress
     from reports.statistics import converged
@@ -142,7 +147,7 @@ def _measured(backend: str, cache_root: Path, default: Timing, seconds: float) -
     variants += [trials.Variant(f"{share:.0%} slower", share) for share in SLOWDOWNS]
     begun = time.monotonic()
     with Progress() as progress, tempfile.TemporaryDirectory(prefix="deploybench-selftest-") as folder:
-        subject = trials.subject(backend, cache_root, default, progress)
+        subject = trials.subject(backend, cache_root, default, progress, deadline_seconds=deadline_seconds)
         taken = 0
 
         def observe(event: Event, name: str) -> None:

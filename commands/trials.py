@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from commands import UsageError, artifacts
 from converters.artifact import Artifact, ConversionFailure
+from converters.pool import DEADLINE_SECONDS
 from models.spec import Case, ModelSpec, sorted_options
 from reports.rounds import round_logs
 from reports.store import Store
@@ -98,7 +99,14 @@ class Trial:
         return compare(left, right, delta=delta, paired=True, force=True)
 
 
-def subject(backend: str, cache_root: Path, timing: Timing, progress: Progress) -> Subject:
+def subject(
+    backend: str,
+    cache_root: Path,
+    timing: Timing,
+    progress: Progress,
+    *,
+    deadline_seconds: float = DEADLINE_SECONDS,
+) -> Subject:
     """The subject of a trial: the focus block of the suites, or for `null` a sleep of 2 ms.
 
     Raises UsageError for a backend whose time does not pass on the host's clock, TrialError where its file
@@ -111,7 +119,8 @@ def subject(backend: str, cache_root: Path, timing: Timing, progress: Progress) 
         return Subject(case, None, job, _pilot(job))
     from commands.plan import request_of
 
-    (outcome,) = artifacts.collect({case.id: request_of(case)}, cache_root, progress).values()
+    requests = {case.id: request_of(case)}
+    (outcome,) = artifacts.collect(requests, cache_root, progress, deadline_seconds=deadline_seconds).values()
     if isinstance(outcome, ConversionFailure):
         raise TrialError(f"{case.label}: {outcome.message}")
     job = artifacts.job(case, outcome, timing)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from reports import formatting as fmt
 from reports.flags import flags
 from reports.pairing import CompareError, Pairs, by_id, case_name, matched
-from reports.records import CaseResult, RunInfo, StoredRun
+from reports.records import CaseResult, RunInfo
 from reports.statistics import Summary, summarize
 from reports.verdicts import (
     MAX_ROUNDS_NEEDED,
@@ -149,10 +149,6 @@ def revision_text(info: RunInfo) -> str:
     return f"revision {str(revision['commit'])[:12]}{changed}"
 
 
-def side_of(name: str, run: StoredRun, results: Sequence[CaseResult] | None = None) -> Side:
-    return Side(name, run.info, tuple(run.results if results is None else results))
-
-
 def _left_out(a: Side, b: Side, pairs: Pairs, mismatched: Sequence[tuple[str, str]]) -> tuple[LeftOut, ...]:
     used = {r.case.id for _, *both in pairs for r in both}
     only = [[case_name(r.case) for r in side.results if r.case.id not in used] for side in (a, b)]
@@ -190,11 +186,14 @@ def _adjusted(rows: Sequence[ComparedCase]) -> tuple[ComparedCase, ...]:
 
 
 def _advice(found: Comparison) -> str:
-    if found.verdict is not Verdict.INCONCLUSIVE:
-        return ""
-    if found.rounds_needed is None:
+    return settled_by(found.rounds_needed) if found.verdict is Verdict.INCONCLUSIVE else ""
+
+
+def settled_by(rounds_needed: int | None) -> str:
+    """What an undecided case needs."""
+    if rounds_needed is None:
         return "one round gives no interval"
-    return f"{rounds_text(found.rounds_needed)} would settle it"
+    return f"{rounds_text(rounds_needed)} would settle it"
 
 
 def rounds_text(needed: int) -> str:

@@ -12,7 +12,6 @@ With the log ratio of A to B, its standard error and m = log(1 + bound), at 2.5 
 
 from __future__ import annotations
 
-import bisect
 import math
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
@@ -21,10 +20,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from reports.verdicts import MAX_ROUNDS_NEEDED, Comparison, holm
+from reports.verdicts import Comparison, holm, rounds_until
 
 TAIL = 0.025
-_POWER = 0.8
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -101,16 +99,9 @@ def _t(found: Comparison, margin: float) -> float | None:
 
 def _rounds_needed(found: Comparison, margin: float, family: int) -> int:
     """Above those that were taken, at the level that Holm's first step leaves a regression."""
-    from scipy.special import ndtri, stdtrit
-
     assert found.standard_error is not None
     taken = found.ratio.pairs
     distance = math.log(found.ratio.value) - margin
     tail = TAIL / family if distance > 0 else TAIL
     spread = found.standard_error * math.sqrt(taken)
-
-    def enough(count: int) -> bool:
-        wanted = float(stdtrit(count - 1, 1 - tail)) + float(ndtri(_POWER))
-        return wanted * spread / math.sqrt(count) <= abs(distance)
-
-    return bisect.bisect_left(range(MAX_ROUNDS_NEEDED), True, lo=taken + 1, key=enough)
+    return rounds_until(abs(distance), spread, tail=tail, more=taken)

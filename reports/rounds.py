@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from runners.measurement import Measurement, Round
+from runners.measurement import Measurement, Round, is_disturbed
 
 Floats = npt.NDArray[np.float64]
 
@@ -28,8 +28,6 @@ class Taken(Protocol):
 
 AnyRound = TypeVar("AnyRound", bound=Taken)
 
-_DISTURBANCES = frozenset({"disturbed", "throttled"})
-
 
 def counted_rounds(rounds: Sequence[AnyRound]) -> list[AnyRound]:
     """The rounds that enter the numbers: of a repeated round, the first undisturbed attempt, else the last.
@@ -39,9 +37,7 @@ def counted_rounds(rounds: Sequence[AnyRound]) -> list[AnyRound]:
     attempts: dict[int, list[AnyRound]] = defaultdict(list)
     for taken in sorted(rounds, key=lambda r: (r.round_index, r.attempt)):
         attempts[taken.round_index].append(taken)
-    return [
-        next((r for r in tried if not _DISTURBANCES & set(r.flags)), tried[-1]) for tried in attempts.values()
-    ]
+    return [next((r for r in tried if not is_disturbed(r.flags)), tried[-1]) for tried in attempts.values()]
 
 
 def per_inference_ns(taken: Round) -> Floats:

@@ -30,7 +30,7 @@ CONFIDENCE = 0.95
 DELTA = 0.01
 MAX_ROUNDS_NEEDED = 1000
 ALPHA = 1.0 - CONFIDENCE
-_POWER = 0.8  # chance with which `rounds_needed` settles, if the estimates are the truth
+POWER = 0.8  # chance with which `rounds_needed` settles, if the estimates are the truth
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -241,13 +241,22 @@ def _rounds_needed(log_ratio: float, spread: float, *, delta: float, alpha: floa
 
     `spread` is the standard error times the root of the rounds. Above `more`, which did not settle it.
     """
+    room, beyond = abs(abs(log_ratio) - math.log1p(delta)), abs(log_ratio) > math.log1p(delta)
+    if beyond:
+        return rounds_until(room, spread, tail=alpha / 2, more=more)
+    both = (1 + POWER) / 2  # equality has two sides to show
+    return rounds_until(room, spread, tail=alpha, more=more, power=both)
+
+
+def rounds_until(distance: float, spread: float, *, tail: float, more: int, power: float = POWER) -> int:
+    """The first count above `more` at which a test at level `tail` sees `distance` with that power.
+
+    Both are in logarithms; `spread` is the standard error times the root of the rounds. At most
+    MAX_ROUNDS_NEEDED.
+    """
     from scipy.special import ndtri, stdtrit
 
-    room, beyond = abs(abs(log_ratio) - math.log1p(delta)), abs(log_ratio) > math.log1p(delta)
-    tail, power = (
-        (alpha / 2, _POWER) if beyond else (alpha, (1 + _POWER) / 2)
-    )  # equality has two sides to show
     counts = np.arange(more + 1, MAX_ROUNDS_NEEDED)
     wanted = (stdtrit(counts - 1, 1 - tail) + ndtri(power)) * spread / np.sqrt(counts)
-    enough = np.flatnonzero(wanted <= room)
+    enough = np.flatnonzero(wanted <= distance)
     return int(counts[enough[0]]) if enough.size else MAX_ROUNDS_NEEDED

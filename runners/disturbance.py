@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from runners.readings import Readings
 
 TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")  # the kernel counts the machine's CPU time in these
-DISTURBANCES = frozenset({"disturbed", "throttled"})  # flags of a round that is taken again
 
 
 @dataclass(frozen=True, slots=True)

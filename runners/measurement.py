@@ -5,7 +5,7 @@ No runtime is imported here, and no statistic is computed: reports recompute the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -124,6 +124,14 @@ class Phases:
     warmup_ns: int = 0
     timed_ns: int = 0
     process_ns: int = 0
+
+
+DISTURBANCES = frozenset({"disturbed", "throttled"})
+
+
+def is_disturbed(flags: Collection[str]) -> bool:
+    """Do a round's flags say that it is to be taken again, and that another attempt counts before it?"""
+    return not DISTURBANCES.isdisjoint(flags)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 
 from runners import schedule
-from runners.disturbance import DISTURBANCES
-from runners.measurement import Failure, Job, Phases, Round, Timing
+from runners.measurement import Failure, Job, Phases, Round, Timing, is_disturbed
 from runners.process import Processes
 from runners.runner import Clock
 from runners.suite_events import (
@@ -152,7 +151,7 @@ class _Suite:
                 last = case.rounds[-1]
                 case.last_ns = last.phases.process_ns
                 is_here = case.first_round <= last_pass == last.round_index
-                if is_here and not last.attempt and _is_disturbed(last):
+                if is_here and not last.attempt and is_disturbed(last.flags):
                     case.repeat = last_pass
                 self._finish_if_enough(case_id)
 
@@ -252,7 +251,7 @@ class _Suite:
         case = self.cases[turn.case_id]
         self.commit(turn.case_id, taken)
         case.rounds.append(taken)
-        case.repeat = turn.round_index if not turn.attempt and _is_disturbed(taken) else None
+        case.repeat = turn.round_index if not turn.attempt and is_disturbed(taken.flags) else None
         self.observe(RoundFinished(turn.case_id, taken, self.elapsed_ns, self.eta_ns()))
         self._finish_if_enough(turn.case_id)
 
@@ -285,7 +284,3 @@ class _Suite:
             spent = outcome.phases
         names = [entry.name for entry in fields(Phases)]
         self.phases = Phases(**{name: getattr(self.phases, name) + getattr(spent, name) for name in names})
-
-
-def _is_disturbed(taken: Round) -> bool:
-    return bool(DISTURBANCES & set(taken.flags))

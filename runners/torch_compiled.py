@@ -9,10 +9,9 @@ import torch
 
 from runners import probe
 from runners.measurement import Job
-from runners.runner import HOST_CLOCK, Array, Description, DeviceSide, RunnerError
+from runners.runner import HOST_CLOCK, Array, Description, DeviceSide, RunnerError, runtime_options
 from runners.torch_eager import (
     configure,
-    cuda_graph_option,
     description,
     enter_inference_mode,
     load_module,
@@ -40,7 +39,7 @@ class TorchCompiledRunner:
     def load(self, job: Job, inputs: Sequence[Array]) -> None:
         self._compiler = _require_compiler()
         self._device = torch_device(job.device)
-        self._mode_name = "reduce-overhead" if cuda_graph_option(job, self._device) else "default"
+        self._mode_name = "reduce-overhead" if runtime_options(job)["cuda_graph"] else "default"
         self.asynchronous = self._device.type == "cuda"
         configure(job.threads)
         module = load_module(job, self._device)

@@ -40,7 +40,7 @@ class TorchEagerRunner:
 
     def load(self, job: Job, inputs: Sequence[Array]) -> None:
         self._device = torch_device(job.device)
-        graphed = cuda_graph_option(job, self._device)
+        graphed = runtime_options(job)["cuda_graph"]
         self.asynchronous = self._device.type == "cuda"
         configure(job.threads)
         self._module: Any = load_module(job, self._device)
@@ -73,16 +73,6 @@ class TorchEagerRunner:
         self._mode.__exit__(None, None, None)
         self.device_side = self._graphs = None
         del self._module, self._inputs
-
-
-def cuda_graph_option(job: Job, device: torch.device) -> bool:
-    """The option `cuda_graph`; raises RunnerError `load` where it is asked of a CPU."""
-    wanted: bool = runtime_options(job)["cuda_graph"]
-    if wanted and device.type != "cuda":
-        raise RunnerError(
-            "load", f"cuda_graph=true on device '{job.device}'", "Ask for device cuda, or drop cuda_graph."
-        )
-    return wanted
 
 
 def torch_device(device: str) -> torch.device:

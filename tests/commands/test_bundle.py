@@ -220,7 +220,7 @@ def test_what_is_tried_again_and_interrupted_at_once_leaves_the_run_finished(pro
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("commands.bundle_run.measure", interrupt)
+        patched.setattr("commands.recording.measure", interrupt)
         assert run_there(project, path, there).code == 130
     with Store(there / "records.db", read_only=True) as store:
         assert store.load_run(1).info.finished_at_ns is not None

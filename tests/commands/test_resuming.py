@@ -154,7 +154,7 @@ def test_a_second_try_that_is_interrupted_at_once_leaves_the_run_finished(projec
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("commands.execution.measure", interrupt)
+        patched.setattr("commands.recording.measure", interrupt)
         assert project.bench("--suite", "tiny").code == 130
     assert run_row(project) == row
     assert project.bench("--suite", "tiny").code == 0

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runners import disturbance
 from runners.disturbance import TICK_NS, load, reasons
-from runners.measurement import Job, Round, Timing
+from runners.measurement import DISTURBANCES, Job, Round, Timing
 from runners.overhead import null_job
 from runners.process import run_job
 from runners.readings import Readings
+from tests.busy_cores import busy_cores
 
 MakeJob = Callable[..., Job]
 SPAN_NS = 600_000_000
@@ -119,16 +117,9 @@ def test_more_other_work_never_disturbs_less(less: float, more: float, cores: in
 
 
 @pytest.fixture
-def busy_cores() -> Iterator[None]:
-    """A process that never rests for every core."""
-    code = f"import os\nwhile os.getppid() == {os.getpid()}: sum(range(10000))"
-    running = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(os.cpu_count() or 1)]
-    try:
+def loaded() -> Iterator[None]:
+    with busy_cores():
         yield
-    finally:
-        for one in running:
-            one.kill()
-            one.wait()
 
 
 def null_round(tmp_path: Path) -> Round:
@@ -140,7 +131,7 @@ def null_round(tmp_path: Path) -> Round:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the machine's CPU time is read from /proc")
-def test_a_round_beside_real_work_says_so(busy_cores: None, tmp_path: Path) -> None:
+def test_a_round_beside_real_work_says_so(loaded: None, tmp_path: Path) -> None:
     outcome = null_round(tmp_path)
     assert "disturbed" in outcome.flags
     assert any("other work" in reason for reason in outcome.environment["disturbances"])
@@ -152,7 +143,7 @@ def test_flag_and_reasons_go_together(tmp_path: Path) -> None:
     assert outcome.environment["after"]["read_at_ns"] > outcome.environment["before"]["read_at_ns"]
 
 
-def test_a_virtual_clock_feels_no_other_work(busy_cores: None, simulate: MakeJob) -> None:
+def test_a_virtual_clock_feels_no_other_work(loaded: None, simulate: MakeJob) -> None:
     outcome = run_job(simulate(median_ns=2e6))
     assert isinstance(outcome, Round), outcome
     assert "disturbed" not in outcome.flags
@@ -161,4 +152,4 @@ def test_a_virtual_clock_feels_no_other_work(busy_cores: None, simulate: MakeJob
 def test_the_flags_of_a_repeated_round_are_known_to_the_reports() -> None:
     from reports.flags import FLAGS
 
-    assert set(FLAGS) >= disturbance.DISTURBANCES
+    assert set(FLAGS) >= DISTURBANCES

@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,6 +24,7 @@ from reports.statistics import converged
 from reports.store import Store
 from runners.measurement import Measurement, Timing
 from runners.overhead import loop_cost_ns, sleep_reading_ns
+from tests.busy_cores import busy_cores
 from tests.validation import document
 from tests.validation.document import Section
 from tests.validation.instrument import default_timing
@@ -115,19 +113,6 @@ def repeated(
             )
         say(f"trial {number + 1} of {count} after {time.monotonic() - begun:.0f} s")
     return Taken(found, time.monotonic() - begun)
-
-
-@contextmanager
-def busy_cores() -> Iterator[None]:
-    """A process that never rests for every core, for as long as this one lives at most."""
-    code = f"import os\nwhile os.getppid() == {os.getpid()}: sum(range(10000))"
-    running = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(os.cpu_count() or 1)]
-    try:
-        yield
-    finally:
-        for one in running:
-            one.kill()
-            one.wait()
 
 
 def same_section(quiet: Taken, loaded: Taken) -> Section:

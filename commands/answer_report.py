@@ -1,0 +1,25 @@
+"""An answer (a comparison, a gate's verdict, a history) as the first section of a run's HTML report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from commands import UsageError
+
+if TYPE_CHECKING:
+    from reports.records import StoredRun
+    from reports.sections import Section
+
+
+def report_with(answer: Section, run: StoredRun, path: Path) -> str:
+    """Write it; the path as text. Raises UsageError where it cannot be written."""
+    from commands.published import published_figures
+    from reports.files import OutputError
+    from reports.html import write_report
+
+    try:
+        write_report(run, path, published=published_figures(run), first=[answer])
+    except OutputError as error:
+        raise UsageError(str(error)) from None
+    return str(path)
