@@ -15,10 +15,11 @@ class StoreError(Exception):
     """Something is wrong with the store; the message names the file and what to do."""
 
 
+_DAMAGED = "is damaged; restore a backup of it, or salvage it with `sqlite3 FILE .recover`"
 # what SQLite says -> what it means for the user and what to do; the first match is taken
 _EXPLANATIONS: tuple[tuple[str, str], ...] = (
     ("not a database", "is not a result store; give another file with --store, or move this one away"),
-    ("malformed", "is damaged; restore a backup of it, or salvage it with `sqlite3 FILE .recover`"),
+    ("malformed", _DAMAGED),
     ("locked", "is being written by another process; wait until that one is done, or end it"),
     ("full", "cannot grow: the disk is full; free some space and run again. Nothing stored before is lost"),
     ("disk i/o", "cannot be written or read (is the disk full?). Nothing stored before is lost"),
@@ -60,7 +61,7 @@ class Database:
         """Turn what SQLite and the file system raise into StoreError."""
         try:
             yield
-        except (sqlite3.Error, OSError, OverflowError) as error:
+        except (sqlite3.Error, OSError, OverflowError, UnicodeDecodeError) as error:
             raise StoreError(self._explain(error)) from error
 
     @contextmanager
@@ -162,6 +163,7 @@ class Database:
         with self.reading():  # three pragmas of one moment: another process may just be creating the file
             version = self._known_version()
         if version == schema.SCHEMA_VERSION:
+            self._check_columns()
             return
         if read_only:
             raise StoreError(
@@ -175,6 +177,13 @@ class Database:
             elif version < schema.SCHEMA_VERSION:
                 self._back_up(version)
                 self._migrate(version)
+
+    def _check_columns(self) -> None:
+        """A changed byte in the text of a table leaves a file that opens and lacks a column."""
+        found = schema.columns(self._db)
+        for table, names in schema.known_columns().items():
+            if found.get(table, [])[: len(names)] != names:
+                raise StoreError(f"{self.path} {_DAMAGED} (its table '{table}' is not as it was made)")
 
     def _known_version(self) -> int:
         """The file's schema version, 0 for an empty file."""
@@ -209,6 +218,8 @@ class Database:
 
     def _explain(self, error: Exception) -> str:
         text = str(error).lower()
+        if isinstance(error, UnicodeDecodeError):  # in SQLite's own words, or in a column of ours
+            return f"{self.path} {_DAMAGED} ({error.reason})"
         for words, meaning in _EXPLANATIONS:
             if words in text and isinstance(error, sqlite3.Error):
                 return f"{self.path} {meaning} ({error})"

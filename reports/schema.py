@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
+from contextlib import closing
+from functools import cache
 
 APPLICATION_ID = 0x44424E43  # "DBNC"
 SCHEMA_VERSION = 2
@@ -113,6 +115,23 @@ def create(connection: sqlite3.Connection) -> None:
 def stamp(connection: sqlite3.Connection, version: int) -> None:
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {version}")
+
+
+def columns(connection: sqlite3.Connection) -> dict[str, list[str]]:
+    """The columns of every table, in order."""
+    tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    return {
+        table: [row[0] for row in connection.execute("SELECT name FROM pragma_table_info(?)", (table,))]
+        for table in tables
+    }
+
+
+@cache
+def known_columns() -> dict[str, list[str]]:
+    """Those of a file that was just made."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        create(connection)
+        return columns(connection)
 
 
 def migrate(connection: sqlite3.Connection, version: int) -> None:

@@ -24,7 +24,18 @@ class Reader:
         """A run with all its raw samples."""
         info = self.info(run_id)
         results = tuple(self._result(run_id, case_id) for case_id in info.case_ids)
+        self._check_complete(run_id, "run_cases", len(results))
+        self._check_complete(run_id, "records", sum(result.attempts for result in results))
         return StoredRun(info, results, self._sessions(run_id))
+
+    def _check_complete(self, run_id: int, table: str, found: int) -> None:
+        """Rows are found by an index; one that was damaged would leave some out without a word."""
+        row = self._db.first(f"SELECT count(*) FROM {table} NOT INDEXED WHERE run_id = ?", run_id)
+        assert row is not None
+        if row[0] != found:
+            raise StoreError(
+                f"{self._db.path}: {found} of {row[0]} rows of {table} are found for run {run_id}; {RESTORE}"
+            )
 
     def newest(self, where: str, *values: str) -> RunInfo | None:
         row = self._db.first(f"SELECT run_id FROM runs {where} ORDER BY run_id DESC LIMIT 1", *values)
