@@ -13,7 +13,7 @@ help:
 	@echo "make test-slow  the tests that take minutes"
 	@echo "make swift-test the tests of the iPhone app's logic, where Swift 6 is installed"
 	@echo "make validate-faults  every fault for real: 200 kills, full disks, damaged files (half an hour)"
-	@echo "make validate   the statistics against known truth, on virtual clocks: writes docs/validation.md"
+	@echo "make validate   the instrument against known truth, on virtual clocks and on this machine: writes docs/validation.md"
 	@echo "make lint       ruff and mypy"
 	@echo "make format     let ruff format and fix"
 	@echo "make benchmark  how fast and how exact the harness itself is (about 15 minutes, on a quiet machine)"
@@ -51,6 +51,7 @@ format: $(VENV)/dev.stamp
 
 validate: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.validation.synthetic
+	$(BIN)/python -m tests.validation.real
 
 validate-faults: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -q tests/faults

@@ -10,6 +10,7 @@ from commands.only_one import only_one
 from commands.recording import Recording
 from converters.artifact import Artifact
 from models.spec import Case
+from reports.intervals import half_width
 from reports.progress import Progress
 from reports.records import RunInfo
 from reports.store import Store
@@ -90,9 +91,7 @@ class PairedRun:
             return False
         one, other = (Measurement(rounds[-1].protocol, tuple(rounds)) for rounds in both)
         found = compare(one, other, paired=True, force=True)
-        if found is None or found.ratio.high is None:
-            return False
-        return found.ratio.high / found.ratio.value - 1.0 <= self.timing.target
+        return found is not None and half_width(found.ratio.value, found.ratio.high) <= self.timing.target
 
     def _observe(self, event: Event) -> None:
         if isinstance(event, CaseFailed):

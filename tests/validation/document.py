@@ -24,15 +24,15 @@ Cell = str | int | float | bool | None
 
 # The order of the sections in the document; the file of each is NAME.json.
 ORDER = (
-    *("coverage", "disturbed", "same_artifact", "power", "family", "tails", "sabotage"),
-    *("real_same_artifact", "real_power", "real_cross_check", "real_loop"),
+    *("coverage", "disturbed", "same_artifact", "power", "family", "gate", "tails", "sabotage"),
+    *("real_same_artifact", "real_under_load", "real_power", "real_loop"),
 )
 
 _HEAD = """# Validation
 
 How the harness itself is tested, like an instrument: against known truth, with counts. This file is generated
-from `docs/results/validation/` by `python -m tests.validation.document`; `make validate` takes the synthetic
-sections anew. A row without a bar is there to be read: it says what happens outside of what is promised.
+from `docs/results/validation/` by `python -m tests.validation.document`; `make validate` takes all of it
+anew. A row without a bar is there to be read: it says what happens outside of what is promised.
 """
 
 

@@ -12,10 +12,10 @@ import sys
 from collections.abc import Callable
 from functools import partial
 
-from tests.validation import coverage, document, sabotage, tails, verdict_rates
+from tests.validation import coverage, document, gate_rates, sabotage, tails, verdict_rates
 
 COMMAND = "python -m tests.validation.synthetic"
-REPETITIONS, MOVING, COMPARISONS, SUITES = 2000, 200, 1000, 100
+REPETITIONS, MOVING, COMPARISONS, SUITES, GATES = 2000, 200, 1000, 100, 4000
 
 Make = Callable[[], document.Section]
 
@@ -33,6 +33,7 @@ def sections(scale: float, *, command: str, processes: int | None) -> dict[str, 
         "same_artifact": partial(verdict_rates.same_artifact, of(COMPARISONS), **options),
         "power": partial(verdict_rates.power, of(COMPARISONS), **options),
         "family": partial(verdict_rates.family, of(SUITES), **options),
+        "gate": partial(gate_rates.section, of(GATES), **options),
         "tails": partial(tails.section, of(COMPARISONS // 2), **options),
         "sabotage": partial(sabotage.section, command=command),
     }

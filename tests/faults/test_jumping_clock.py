@@ -1,0 +1,75 @@
+"""The wall clock jumps by days, back and forth, in every process of a suite: only dates are of that clock."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+
+import numpy as np
+import pytest
+
+SUITE = """
+[suites.clock]
+description = "Two runtimes, one of them real"
+backends = ["null", "onnxruntime"]
+
+[[suites.clock.matrix]]
+models = ["block/ncb"]
+shapes = ["7x7x64", "14x14x64"]
+"""
+# Python runs this file of PYTHONPATH before anything else: each reading is days off from the one before.
+JUMPING = """
+import os, random, time
+_jump = random.Random(os.getpid())
+_time, _time_ns = time.time, time.time_ns
+time.time = lambda: _time() + _jump.uniform(-1e6, 1e6)
+time.time_ns = lambda: _time_ns() + _jump.randint(-10**15, 10**15)
+"""
+DAY_NS = 86_400 * 10**9
+
+
+@pytest.fixture
+def jumping(suites, put_artifacts):
+    suites.configure(SUITE, rounds=3)
+    put_artifacts("clock", "onnxruntime")
+    folder = suites.folder / "clock"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(JUMPING)
+    suites.environment["PYTHONPATH"] = f"{folder}:{suites.environment['PYTHONPATH']}"
+    return suites
+
+
+def test_a_suite_is_measured_resumed_and_compared(jumping):
+    answer = jumping.bench("--suite", "clock", "--json")
+    assert answer.code == 0, answer.err
+    cases = answer.json["cases"]
+    assert [case["summary"]["rounds"] for case in cases] == [3] * len(cases)
+    assert all("drift" not in case["flags"] for case in cases if case["case"]["backend"] == "null")
+    (session,) = answer.json["sessions"]
+    assert 0 < session["wall_ns"] < DAY_NS
+    assert all(0 <= value < DAY_NS for value in session["ledger"].values())
+    with closing(sqlite3.connect(jumping.store)) as db:
+        dates = [row[0] for row in db.execute("SELECT started_at_ns FROM runs")]
+        assert db.execute("SELECT max(length(samples)) FROM records").fetchone()[0] > 0
+    assert len(dates) == 1
+
+    shown = jumping.bench("--suite", "clock", "--json")
+    assert shown.code == 0
+    assert "shown from the store" in shown.err
+    assert jumping.bench("--suite", "clock", "--fresh").code == 0
+    compared = jumping.bench("compare", "latest", "latest~1", "--json")
+    assert compared.code == 0, compared.err
+    assert len(compared.json["cases"]) == len(cases)
+    told = jumping.bench("history", "null", "--json")
+    assert told.code == 0, told.err
+    assert all(len(series["points"]) == 2 for series in told.json["series"])
+    jumping.assert_nothing_left()
+
+
+def test_medians_are_those_of_a_clock_that_stands_still(jumping):
+    """The null backend sleeps for no time: a sample is its loop, whatever the dates."""
+    assert jumping.bench("--suite", "clock").code == 0
+    with closing(sqlite3.connect(jumping.store)) as db:
+        rows = db.execute("SELECT samples FROM records WHERE kind = 'round'").fetchall()
+    samples_ns = np.concatenate([np.frombuffer(blob, "<i8") for (blob,) in rows])
+    assert 0 < samples_ns.min() <= samples_ns.max() < 60 * 10**9
