@@ -9,21 +9,21 @@ from typing import Any
 import pytest
 import torch
 
-from runners import torch_cuda, torch_eager
+from runners import torch_cuda
 from runners.device_timing import EventSampler, Lane
-from runners.runner import RunnerError
+from runners.runner import RunnerError, runtime_options
 
 
 @pytest.mark.parametrize("value", [True, "true"])
 def test_a_cuda_graph_on_a_cpu_is_refused(make_job: Any, conv_files: Any, value: Any) -> None:
     job = make_job("torch", conv_files, options={"runtime": {"cuda_graph": value}})
     with pytest.raises(RunnerError, match="cuda_graph=true is for device cuda, not for 'cpu'") as caught:
-        torch_eager.cuda_graph_option(job, torch.device("cpu"))
+        runtime_options(job)
     assert caught.value.kind == "load"
 
 
 def test_no_cuda_graph_is_the_default(make_job: Any, conv_files: Any) -> None:
-    assert torch_eager.cuda_graph_option(make_job("torch", conv_files), torch.device("cpu")) is False
+    assert runtime_options(make_job("torch", conv_files))["cuda_graph"] is False
 
 
 def test_every_name_of_torch_cuda_exists() -> None:
