@@ -21,6 +21,7 @@ from converters.artifact import (
     Step,
     TensorInfo,
 )
+from converters.deployment_forms import FORMS, Form, formed, has
 from converters.divergence import first_divergence, module_outputs
 from converters.failures import failure_of
 from converters.files import sha256_of
@@ -127,7 +128,7 @@ def _parity_failure(name: str, parity: Parity, module: str, steps: tuple[Step, .
 
 
 def fuse(ledger: Ledger) -> tuple[nn.Module, FusionReport]:
-    """The `fused` step: the reparameterized network and what was folded."""
+    """The `fused` step, and one for each form for deployment that the network has; and what was folded."""
     source = ledger.source
     ledger.begin("fused")
     with captured():
@@ -149,7 +150,36 @@ def fuse(ledger: Ledger) -> tuple[nn.Module, FusionReport]:
         note=_note(report),
         diverged=diverged,
     )
-    return net, report
+    return _in_forms(ledger, net), report
+
+
+def _in_forms(ledger: Ledger, net: nn.Module) -> nn.Module:
+    """`net` in every form for deployment that it has, each checked and entered as a step of its name."""
+    for form in (form for form in FORMS if has(net, form)):
+        net = _in_form(ledger, net, form)
+    return net
+
+
+def _in_form(ledger: Ledger, before: nn.Module, form: Form) -> nn.Module:
+    inputs = ledger.source.inputs
+    ledger.begin(form.name)
+    net, count = formed(before, form)
+    if not count:
+        return before
+
+    def diverged() -> str:
+        return first_divergence(
+            module_outputs(before, inputs[0]), module_outputs(net, inputs[0]), TOLERANCES["fp32"]
+        )
+
+    ledger.end(
+        form.name,
+        "converters.deployment_forms",
+        lambda: run_eager(net, inputs),
+        note=f"{count} replaced: {form.what}",
+        diverged=diverged,
+    )
+    return net
 
 
 def _note(report: FusionReport) -> str:

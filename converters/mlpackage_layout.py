@@ -20,7 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from converters.mlpackage_windows import TwinsWindows
+from converters.forms_of_attention import TwinsWindows
+from converters.pointwise import pointwise
 from models.nextvit import EMHSA, HEAD_DIM
 from models.transformer import TransformerBlock
 
@@ -87,14 +88,14 @@ class ChannelsFirstTransformerBlock(nn.Module):
     def __init__(self, source: TransformerBlock) -> None:
         super().__init__()
         attention, mlp = source.attention, source.mlp
-        q, k, v = (_conv(*rows) for rows in _thirds(attention.qkv))
+        q, k, v = (pointwise(*rows) for rows in _thirds(attention.qkv))
         self.norm1, self.norm2 = _norm(source.norm1), _norm(source.norm2)
         self.q, self.k, self.v = _scaled(q, attention.head_dim**-0.5), k, v
         self.attention = HeadwiseAttention(attention.head_dim)
-        self.proj = _conv(attention.proj.weight, attention.proj.bias)
-        self.fc1 = _conv(mlp.fc1.weight, mlp.fc1.bias)
+        self.proj = pointwise(attention.proj.weight, attention.proj.bias)
+        self.fc1 = pointwise(mlp.fc1.weight, mlp.fc1.bias)
         self.act = mlp.act
-        self.fc2 = _conv(mlp.fc2.weight, mlp.fc2.bias)
+        self.fc2 = pointwise(mlp.fc2.weight, mlp.fc2.bias)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W)
         b, c, h, w = x.shape
@@ -136,16 +137,7 @@ def _changed(module: nn.Module, changed: Counter[str]) -> nn.Module:
 def _scaled(conv: nn.Conv2d, factor: float) -> nn.Conv2d:
     """`conv(x) * factor` as one convolution."""
     assert conv.bias is not None
-    return _conv(conv.weight.flatten(1) * factor, conv.bias * factor)
-
-
-def _conv(weight: Tensor, bias: Tensor) -> nn.Conv2d:
-    """A 1x1 convolution from the matrix (out, in) and bias of a linear map."""
-    rows, columns = weight.shape
-    conv = nn.Conv2d(columns, rows, 1, device="meta", dtype=weight.dtype)
-    conv.weight = nn.Parameter(weight.detach()[:, :, None, None].clone())
-    conv.bias = nn.Parameter(bias.detach().clone())
-    return conv
+    return pointwise(conv.weight.flatten(1) * factor, conv.bias * factor)
 
 
 def _thirds(qkv: nn.Linear) -> list[tuple[Tensor, Tensor]]:

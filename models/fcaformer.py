@@ -7,6 +7,7 @@ tokens, each earlier block's map merged by a depthwise 7x7 with stride 4. Positi
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -50,15 +51,19 @@ class CrossAttention(nn.Module):
             self.factors = nn.Parameter(torch.ones(cross_tokens, 1))
             self.cross_bias = nn.Parameter(torch.zeros(self.heads, 1, cross_tokens))
 
+    def position_bias(self) -> Tensor:  # (heads, N, N+M)
+        n = math.isqrt(len(self.index))
+        bias = self.relative_bias[:, self.index].reshape(self.heads, n, n)
+        return torch.cat((bias, self.cross_bias.expand(-1, n, -1)), dim=2) if self.has_cross else bias
+
     def forward(self, x: Tensor, cross: list[Tensor]) -> Tensor:  # (B, N, C), some (B, M', C) -> (B, N, C)
         b, n, c = x.shape
-        bias = self.relative_bias[:, self.index].reshape(self.heads, n, n)
         if self.has_cross:
             x = torch.cat((x, torch.cat(cross, dim=1) * self.factors), dim=1)  # (B, N+M, C)
-            bias = torch.cat((bias, self.cross_bias.expand(-1, n, -1)), dim=2)  # (heads, N, N+M)
         qkv = self.qkv(x).reshape(b, -1, 3 * self.heads, HEAD_DIM).transpose(1, 2)  # (B, 3*heads, N+M, 32)
         q, k, v = qkv.chunk(3, dim=1)
-        attention = (q[:, :, :n] * HEAD_DIM**-0.5) @ k.transpose(2, 3) + bias  # (B, heads, N, N+M)
+        attention = (q[:, :, :n] * HEAD_DIM**-0.5) @ k.transpose(2, 3)  # (B, heads, N, N+M)
+        attention = attention + self.position_bias()
         y = attention.softmax(dim=3) @ v  # (B, heads, N, 32)
         out: Tensor = self.proj(y.transpose(1, 2).reshape(b, n, c))
         return out

@@ -23,12 +23,14 @@ class DistilledHead(nn.Module):
         return out
 
     def fuse(self) -> nn.Module:
-        weight, bias = (
-            nn.Parameter(((one.double() + two.double()) / 2).to(one.dtype))
-            for one, two in (
-                (self.head.weight.detach(), self.distilled.weight.detach()),
-                (self.head.bias.detach(), self.distilled.bias.detach()),
-            )
-        )
         record("branch")
-        return replaced(self.head, weight=weight, bias=bias)
+        return averaged(self.head, self.distilled)
+
+
+def averaged(one: nn.Linear, two: nn.Linear) -> nn.Linear:
+    """The mean of two Linear layers of one input as one Linear."""
+    weight, bias = (
+        nn.Parameter(((first.detach().double() + second.detach().double()) / 2).to(first.dtype))
+        for first, second in ((one.weight, two.weight), (one.bias, two.bias))
+    )
+    return replaced(one, weight=weight, bias=bias)

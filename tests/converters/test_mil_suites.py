@@ -22,7 +22,7 @@ assert callable(converted)
 
 def specs() -> Iterator[ModelSpec]:
     suites = tomllib.loads(BENCH.read_text())["suites"]
-    matrices = [matrix for name in ("blocks", "variants") for matrix in suites[name]["matrix"]]
+    matrices = [matrix for name in ("blocks", "variants-core") for matrix in suites[name]["matrix"]]
     for matrix in matrices:
         if matrix.get("fused", [True]) == [False]:
             continue

@@ -307,7 +307,7 @@ def suite_models() -> list[ModelSpec]:
     """Every network and block of the shipped suites, once."""
     rows = [
         row
-        for name in ("blocks", "variants")
+        for name in ("blocks", "variants-core")
         for row in tomllib.loads(BENCH.read_text())["suites"][name]["matrix"]
         if row.get("fused", [True]) == [True]
     ]

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 import models
 from converters import reparameterize
+from converters.forms_of_attention import TwinsWindows
 from converters.mlpackage_graph import exported
 from converters.mlpackage_layout import LAYOUTS, relayout
-from converters.mlpackage_windows import TwinsWindows
 
 
 def randomized(net: nn.Module) -> nn.Module:

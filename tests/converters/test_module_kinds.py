@@ -14,7 +14,7 @@ from converters.modules import module_kinds
 from converters.onnx_exporters import export_torchscript
 from converters.onnx_graph import simplify
 from models.nextvit import NextViT, Stage
-from reports.layers import kind_of
+from reports.layer_names import kind_of
 
 
 def narrow() -> NextViT:

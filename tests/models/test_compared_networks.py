@@ -1,4 +1,4 @@
-"""The networks that Next-ViT is compared with: published sizes, fusion, names of parts, ONNX."""
+"""The networks that Next-ViT is compared with: fusion, names of parts, ONNX."""
 
 from __future__ import annotations
 
@@ -13,36 +13,9 @@ import torch
 import models
 from models.comparison import COMPARED
 from models.folding import fuse_all
+from models.paper_sizes import PAPER_SIZES
 from models.spec import ModelSpec
 
-# Parameters in M and GMACs at 224, as the papers print them.
-PUBLISHED = {
-    "mobilevig_ti": ("5.2", "0.7"),
-    "mobilevig_s": ("7.2", "1.0"),
-    "mobilevig_m": ("14.0", "1.5"),
-    "mobilevig_b": ("26.7", "2.8"),
-    "efficientmod_xxs": ("4.7", "0.6"),
-    "efficientmod_xs": ("6.6", "0.8"),
-    "efficientmod_s": ("12.9", "1.4"),
-    "efficientmod_s_conv": ("12.9", "1.5"),
-    "fcaformer_l1": ("6.2", "1.4"),
-    "fcaformer_l2": ("16.3", "3.6"),
-    "fcaformer_l3": ("28", "6.7"),
-    "fcaformer_l4": ("66", "14.5"),
-    "cswin_tiny": ("23", "4.3"),
-    "cswin_small": ("35", "6.9"),
-    "cswin_base": ("78", "15.0"),
-    "pvt_tiny": ("13.2", "1.9"),
-    "pvt_small": ("24.5", "3.8"),
-    "pvt_medium": ("44.2", "6.7"),
-    "pvt_large": ("61.4", "9.8"),
-    "vcmamba_s": ("10.5", "1.1"),
-    "vcmamba_m": ("21.0", "2.3"),
-    "vcmamba_b": ("31.5", "4.0"),
-}
-# To one unit of the last printed digit. CSWin's paper rounds up: 22.32 is printed as 23. VCMamba's 1.05 is
-# printed as 1.1: the counts here leave out elementwise work, which most of a selective scan is.
-COARSE = {"cswin_tiny": "params_m", "vcmamba_s": "gmacs"}
 SMALLEST = [
     "mobilevig_ti",
     "efficientmod_xxs",
@@ -53,27 +26,13 @@ SMALLEST = [
 ]
 
 
-def near(printed: str, *, units: float = 0.5) -> object:
-    """Within 2 %, or within the rounding of the printed digits where that is more."""
-    unit = 10.0 ** -len(printed.partition(".")[2])
-    return pytest.approx(float(printed), rel=0.02, abs=units * unit)
-
-
-def test_every_compared_network_has_its_published_size():
-    assert set(PUBLISHED) == set(COMPARED)
-
-
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_published_size(name):
-    """The sizes in the table, which tests/models/test_model_info.py compares with what is built."""
-    for printed, field in zip(PUBLISHED[name], ("params_m", "gmacs"), strict=True):
-        units = 1.0 if COARSE.get(name) == field else 0.5
-        assert getattr(COMPARED[name], field) == near(printed, units=units)
+def test_every_compared_network_has_its_printed_size():
+    assert set(COMPARED) <= {size.model for size in PAPER_SIZES}
 
 
 # Of each family that has something to fold, the smallest; VCMamba folds in test_selective_scan.py.
 QUICK = ["mobilevig_ti", "efficientmod_xxs", "fcaformer_l1"]
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in PUBLISHED if name not in QUICK]
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in COMPARED if name not in QUICK]
 
 
 @pytest.mark.parametrize("name", [*QUICK, *SLOW])
