@@ -28,7 +28,10 @@ REQUIRED = ("in_channels", "resolution")
 MLP4 = {"mlp_ratio": OptionRule(float, 4.0, 0.25, "hidden channels of the MLP per channel")}
 HEADS = {"head_dim": OptionRule(int, 32, 1, "channels per attention head")}
 
+ANY_CHANNELS = {"in_chans": OptionRule(int, 3, 1, "channels of the input")}
+
 NEXTVIT_PAPER = "Li et al., Next-ViT, arXiv 2207.05501"
+ROOFLINE_PAPER = "Williams et al., Roofline, Communications of the ACM 52(4), 2009"
 
 INFO: dict[str, ModelInfo] = {
     "nextvit_small": ModelInfo(
@@ -39,6 +42,43 @@ INFO: dict[str, ModelInfo] = {
     ),
     "nextvit_large": ModelInfo(
         "Next-ViT", "Next-ViT-L", NEXTVIT_PAPER, NETWORK, 224, 32, params_m=57.87, gmacs=10.75
+    ),
+    "nextvit_stem": ModelInfo(
+        "Next-ViT",
+        "Next-ViT's stem alone",
+        NEXTVIT_PAPER,
+        {"in_chans": NETWORK["in_chans"]},
+        224,
+        32,
+        params_m=0.08,
+        gmacs=0.6,
+    ),
+    "nextvit_head": ModelInfo(
+        "Next-ViT",
+        "Next-ViT's last normalization, pooling and classifier alone; it has 1024 channels in the networks",
+        NEXTVIT_PAPER,
+        NETWORK,
+        7,
+        params_m=0.004,
+        gmacs=0.0,
+    ),
+    "peak/gemm": ModelInfo(
+        "Roofline",
+        "Matrix products, one after the other: the most a machine computes",
+        ROOFLINE_PAPER,
+        ANY_CHANNELS,
+        28,
+        params_m=0.0,
+        gmacs=0.0,
+    ),
+    "peak/copy": ModelInfo(
+        "Roofline",
+        "A copy through memory: the most a machine moves",
+        ROOFLINE_PAPER,
+        ANY_CHANNELS,
+        1024,
+        params_m=0.0,
+        gmacs=0.0,
     ),
     **COMPARED,
     "block/ncb": ModelInfo(

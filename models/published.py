@@ -9,7 +9,9 @@ in milliseconds.
 from __future__ import annotations
 
 import csv
+import io
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -99,6 +101,9 @@ PAPER_NAMES: Mapping[str, tuple[str, ...]] = {
 }
 
 
+_NUMBER = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?(e[+-]?[0-9]{1,3})?", re.ASCII)
+
+
 class PublishedError(ValueError):
     """A row that cannot be true: names the file, the line, the column and the value."""
 
@@ -154,12 +159,14 @@ def table() -> tuple[Published, ...]:
 
 def read(path: Path) -> tuple[Published, ...]:
     """Every row of a table like published.csv. Raises PublishedError naming line, column and value."""
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.reader(file)
+    reader = csv.reader(io.StringIO(_text_of(path), newline=""), strict=True)
+    try:
         head = next(reader, [])
         if tuple(head) != COLUMNS:
             raise PublishedError(f"{path}: line 1: columns are {','.join(head)}, not {','.join(COLUMNS)}")
         return tuple(_Row(path, reader.line_num, values).read() for values in reader)
+    except csv.Error as error:
+        raise PublishedError(f"{path}: line {reader.line_num}: {error}") from None
 
 
 def rows_of(model: str) -> tuple[Published, ...]:
@@ -178,6 +185,15 @@ def rows_of(model: str) -> tuple[Published, ...]:
     )
 
 
+def _text_of(path: Path) -> str:
+    data = path.read_bytes()
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise PublishedError(f"{path}: line {line}: byte 0x{data[error.start]:02x} is not UTF-8") from None
+
+
 class _Row:
     """Reads the cells of one line; every complaint names the place."""
 
@@ -192,15 +208,14 @@ class _Row:
         task = self._text("task")
         if task not in TASKS:
             raise self._wrong("task", f"none of {', '.join(TASKS)}")
-        side = self._cells["resolution"]
         return Published(
             line=self._line,
             model=self._text("model"),
             family=self._text("family"),
             task=task,
             setting=self._text("setting"),
-            input=side,
-            resolution=int(side) if side.isascii() and side.isdigit() else None,
+            input=self._cells["resolution"],
+            resolution=self._side(),
             params_m=self._number("params_m"),
             gmacs=self._number("gmacs"),
             acc_top1=self._number("acc_top1", most=100),
@@ -217,15 +232,21 @@ class _Row:
             raise self._wrong(column, "must not be empty")
         return value
 
+    def _side(self) -> int | None:
+        """None where the source describes its input in words, or not at all."""
+        text = self._cells["resolution"]
+        if not (text.isascii() and text.isdigit()):
+            return None
+        if len(text) > 5 or int(text) < 1:
+            raise self._wrong("resolution", "a side has 1 to 99999 pixels")
+        return int(text)
+
     def _number(self, column: str, *, most: float = math.inf) -> float | None:
         text = self._cells[column]
         return self._positive(column, text, most) if text else None
 
     def _positive(self, column: str, text: str, most: float = math.inf) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
+        value = float(text) if _NUMBER.fullmatch(text) else math.nan
         if not 0 < value <= most or value == math.inf:
             raise self._wrong(column, f"'{text}' is not a number above 0{f' up to {most:g}' * (most < 1e9)}")
         return value

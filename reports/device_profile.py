@@ -18,7 +18,7 @@ from device_agents.placement import PlacementShare, by_block, by_operator
 from models.spec import Case
 from reports.device_facts import DeviceFacts, facts_of, in_order
 from reports.flags import is_simulated
-from reports.layers import module_at_level
+from reports.layer_names import module_at_level
 from reports.records import CaseResult
 from reports.statistics import Ordering, Rank, Ratio, counted_rounds, order, paired_ratio
 from reports.tables import Row, RunTable, settings

@@ -1,27 +1,22 @@
-"""Where the time goes: a runtime's profile by layer, summed up by the network's modules and their kinds.
-
-ONNX node names hold the module's path (`/stages/stages.0/stages.0.0/mlp/conv1/Conv`), and runtimes name a
-fused layer after all of its nodes, joined with ` + `. Layers without such a name (copies, reformatting that a
-runtime puts in, nodes of the graph's own) are the rest, never spread over the others.
-"""
+"""Where the time goes: a runtime's profile by layer, summed up by the network's modules and their kinds."""
 
 from __future__ import annotations
 
-import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from reports import formatting as fmt
 from reports.grids import Cell, Grid, Line
+from reports.layer_names import OTHER, kind_of, modules_at_level, operator_of
+from reports.rounds import counted_rounds
 from reports.tables import Row, RunTable
+from runners.measurement import BETWEEN_LAYERS, BY_NEIGHBOURS
 
-OTHER = "other"
-_NODE = re.compile(r"/[\w./-]+")  # a node's name inside whatever a runtime puts around it
-_RANGE = "..."  # between the first and the last node of a region that was compiled as one
-_COPY = "Reformatting CopyNode"  # named after the node that it feeds, which it is no part of
 _SMALL = 0.005  # shares below are summed up in sentences
 _SLOWEST = 10
+_COLUMNS = 9  # kinds that have a column of their own; the networks of one run may have dozens
+_REST = "the rest"
 
 
 @dataclass(frozen=True)
@@ -36,73 +31,56 @@ class Share:
 
 @dataclass(frozen=True)
 class Profile:
-    """One case's profile, the mean over its rounds: by kind, by first- and second-level module, by layer."""
+    """One case's profile, the mean over its rounds: by kind, by first- and second-level module, by layer.
+
+    `operators` are empty where layers are not named after theirs; `measured_ns` is the timed median, and
+    `placed` the share of layers that no name places but their neighbours'.
+    """
 
     label: str
     total_ns: float
+    measured_ns: float
+    placed: float
     kinds: tuple[Share, ...]
     modules: tuple[Share, ...]
     submodules: tuple[Share, ...]
+    operators: tuple[Share, ...]
     slowest: tuple[Share, ...]
 
 
-def module_paths(layer: str) -> tuple[str, ...]:
-    """The modules that a layer's nodes lie in: `stages.0.0.mlp.conv1`; each once, in the name's order.
-
-    A node at the top of the graph lies in the network itself, whose path is empty.
-    """
-    if layer.startswith(_COPY):
-        return ()
-    names = (name.strip(".") for name in layer.replace(_RANGE, " ").split())
-    nodes = [node for name in names for node in _NODE.findall(name)]
-    return tuple(dict.fromkeys(_path(node) for node in nodes))
-
-
-def module_at_level(path: str, level: int) -> str:
-    """The module of that level: `stages.0` and `stages.0.0` of `stages.0.0.mlp.conv1` at levels 1 and 2.
-
-    A number belongs to the container before it, and makes a level of its own only behind another number.
-    """
-    places: list[str] = []
-    for part in path.split(".") if path else []:
-        if part.isdigit() and places and not places[-1].rpartition(".")[2].isdigit():
-            places[-1] += f".{part}"
-        else:
-            places.append(f"{places[-1]}.{part}" if places else part)
-    return places[min(level, len(places)) - 1] if places else OTHER
-
-
-def kind_of(layer: str, modules: Mapping[str, str]) -> str:
-    """What the network calls the part that a layer belongs to; `NCB + NTB` for one that spans two kinds.
-
-    A region that was compiled as one is named by its first and last node alone, so it is told as such.
-    """
-    kinds = dict.fromkeys(_kind(path, modules) for path in module_paths(layer))
-    known = [kind for kind in kinds if kind != OTHER]
-    if _RANGE in layer and len(known) > 1:
-        return f"one region, {known[0]} to {known[-1]}"
-    return " + ".join(known) or OTHER
-
-
-def profile(row: Row) -> Profile | None:
-    """A case's profile; None where its runtime took none."""
-    layers = _mean(one.layers for one in row.measurement.rounds if one.layers)
+def profile(row: Row, label: str = "") -> Profile | None:
+    """A case's profile, called by its row's label unless told; None where its runtime took none."""
+    layers = mean_layers(row)
     if not layers:
         return None
     modules = row.result.artifact.modules if row.result.artifact else {}
+    total_ns = sum(layers.values())
+    by_operator = all(operator_of(name) or name == BETWEEN_LAYERS for name in layers)
+    placed_ns = sum(ns for name, ns in layers.items() if BY_NEIGHBOURS in name)
     return Profile(
-        row.label,
-        sum(layers.values()),
+        label or row.label,
+        total_ns,
+        row.summary.median_ns,
+        placed_ns / total_ns if total_ns else 0.0,
         _shares(layers, lambda name: kind_of(name, modules)),
-        _shares(layers, lambda name: _joined(name, 1)),
-        _shares(layers, lambda name: _joined(name, 2)),
+        _shares(layers, lambda name: modules_at_level(name, 1)),
+        _shares(layers, lambda name: modules_at_level(name, 2)),
+        _shares(layers, lambda name: operator_of(name) or name) if by_operator else (),
         _shares(layers, lambda name: name)[:_SLOWEST],
     )
 
 
+def mean_layers(row: Row) -> dict[str, float]:
+    """Nanoseconds by layer, the mean over the rounds that count and have a profile; empty where none has."""
+    return _mean(one.layers for one in counted_rounds(row.measurement.rounds) if one.layers)
+
+
 def profiles(table: RunTable) -> list[tuple[Row, Profile]]:
-    """Of every row that has one."""
-    return [(row, found) for row in table.rows if (found := profile(row))]
+    """Of every row that has one; where several groups have some, each is called by its group too."""
+    found = [(row, facet.title) for facet in table.facets for row in facet.rows if profile(row)]
+    several = len({title for _, title in found}) > 1
+    named = [(row, f"{row.label}, {title}" if several else row.label) for row, title in found]
+    return [(row, one) for row, label in named if (one := profile(row, label))]
 
 
 def sentence(found: Profile) -> str:
@@ -113,26 +91,53 @@ def sentence(found: Profile) -> str:
     return ", ".join([*words, f"less {_percent(rest)}"] if rest >= _SMALL else words)
 
 
+def notes(table: RunTable, found: Sequence[tuple[Row, Profile]]) -> list[str]:
+    """What cannot be read off the shares: who was placed by neighbours, and whose profile failed."""
+    placed = [(one.placed, one.label) for _, one in found if one.placed >= _SMALL]
+    errors = Counter(
+        str(one.environment["layers_error"])
+        for row in table.rows
+        for one in row.measurement.rounds
+        if "layers_error" in one.environment
+    )
+    lines = [f"No profile: {fmt.harmless(text)} ({fmt.count(n, 'round')})." for text, n in errors.items()]
+    if placed:
+        share, label = max(placed)
+        lines.append(
+            "Layers that the runtime made or put in have no module's name. They count for the module that the"
+            f" layers before and after them share, if any: at most {_percent(share)} of the time ({label})."
+        )
+    return lines
+
+
 def kinds_grid(found: Sequence[tuple[Row, Profile]]) -> Grid | None:
-    """A line per case, a column per kind of module."""
+    """A line per case, a column per kind of module; the smaller kinds of many share a column."""
     if not found:
         return None
     totals: dict[str, float] = defaultdict(float)
     for _, one in found:
         for share in one.kinds:
             totals[share.name] += share.share
-    names = sorted(totals, key=lambda name: -totals[name])
+    names = sorted(totals, key=lambda name: (name == OTHER, -totals[name]))
+    shown = names if len(names) <= _COLUMNS + 1 else names[:_COLUMNS]
+    rest = [name for name in names if name not in shown]
     heads = (
         ("Case", False, ""),
-        ("Sum of layers", True, "of the profiled inference, which is slower than a timed one"),
-        *((name, True, "share of the layers' time") for name in names),
+        ("Median", True, "as timed, without the profile"),
+        ("Sum of layers", True, "of the profiled inference"),
+        ("Sum / median", True, "above 1: what taking the profile costs, and disturbance of the one round"),
+        *((name, True, "share of the layers' time") for name in shown),
+        *(((_REST, True, ", ".join(rest)),) if rest else ()),
     )
     lines = tuple(
         Line(
             (
                 Cell(one.label, css="name", title=row.case.label),
+                Cell(fmt.duration(one.measured_ns), one.measured_ns),
                 Cell(fmt.duration(one.total_ns), one.total_ns),
-                *(_share_cell(one, name) for name in names),
+                Cell(fmt.ratio(one.total_ns / one.measured_ns), one.total_ns / one.measured_ns),
+                *(_share_cell(one, [name]) for name in shown),
+                *((_share_cell(one, rest),) if rest else ()),
             )
         )
         for row, one in found
@@ -141,44 +146,19 @@ def kinds_grid(found: Sequence[tuple[Row, Profile]]) -> Grid | None:
 
 
 def detail_grids(one: Profile) -> list[Grid]:
-    """By first-level module, by second-level module, and the slowest layers."""
+    """By first- and second-level module, by operator where it is known, and the slowest layers."""
     captions = (
         (f"{one.label}: by module", one.modules),
         (f"{one.label}: by module, second level", one.submodules),
+        (f"{one.label}: by operator", one.operators),
         (f"{one.label}: the slowest layers", one.slowest),
     )
     heads = (("Name", False, ""), ("Time", True, ""), ("Share", True, ""), ("Layers", True, ""))
-    return [Grid(caption, heads, tuple(map(_line, shares))) for caption, shares in captions]
-
-
-def _path(node: str) -> str:
-    """The module of a node's name, whose last part is the operator.
-
-    A container's children repeat its name: `/stages/stages.0/stages.0.0/Add` lies in `stages.0.0`.
-    """
-    parts: list[str] = []
-    for part in node.strip("/").split("/")[:-1]:
-        if parts and part.startswith(f"{parts[-1]}."):
-            parts[-1] = part
-        else:
-            parts.append(part)
-    return ".".join(parts)
-
-
-def _kind(path: str, modules: Mapping[str, str]) -> str:
-    """The kind of the deepest module above the path that has one."""
-    parts = path.split(".")
-    above = (".".join(parts[:end]) for end in range(len(parts), 0, -1))
-    return next((modules[name] for name in above if name in modules), OTHER)
-
-
-def _joined(layer: str, level: int) -> str:
-    places = dict.fromkeys(module_at_level(path, level) for path in module_paths(layer))
-    return " + ".join(place for place in places if place != OTHER) or OTHER
+    return [Grid(caption, heads, tuple(map(_line, shares))) for caption, shares in captions if shares]
 
 
 def _mean(rounds: Iterable[Mapping[str, int]]) -> dict[str, float]:
-    """Mean nanoseconds by layer, in the order of the first round; what a round lacks counts as 0 there."""
+    """Mean nanoseconds by layer; what a round lacks counts as 0 there."""
     taken = list(rounds)
     names = dict.fromkeys(name for layers in taken for name in layers)
     return {name: sum(layers.get(name, 0) for layers in taken) / len(taken) for name in names}
@@ -196,9 +176,9 @@ def _shares(layers: Mapping[str, float], name_of: Callable[[str], str]) -> tuple
     return tuple(Share(name, sums[name], sums[name] / total, counts[name]) for name in ordered)
 
 
-def _share_cell(one: Profile, name: str) -> Cell:
-    share = next((share for share in one.kinds if share.name == name), None)
-    return Cell(_percent(share.share), share.share) if share else Cell(fmt.MISSING)
+def _share_cell(one: Profile, names: Sequence[str]) -> Cell:
+    shares = [share.share for share in one.kinds if share.name in names]
+    return Cell(_percent(sum(shares)), sum(shares)) if shares else Cell(fmt.MISSING)
 
 
 def _line(share: Share) -> Line:

@@ -33,8 +33,8 @@ class BackendInfo:
     where none runs it: the devices that are drivers of `device_agents` are measured that way;
     `flavour` where it wants a quantized graph's QuantizeLinear pairs; `options` the runtime options that a
     case may set (in this project those of runners/options.py); `file_precisions` the precision of the file
-    where it is not the case's, because the runtime lowers an fp32 file by itself; `real` is false where no
-    network runs.
+    where it is not the case's, because the runtime lowers an fp32 file by itself; `profiled` are the devices
+    on which it tells where its time goes; `real` is false where no network runs.
     """
 
     name: str
@@ -50,6 +50,7 @@ class BackendInfo:
     options: Mapping[str, RuntimeOption] = field(default_factory=dict)
     file_precisions: Mapping[str, str] = field(default_factory=dict)
     agent_format: str = ""
+    profiled: tuple[str, ...] = ()
 
     @property
     def packages(self) -> tuple[str, ...]:
@@ -84,6 +85,7 @@ BACKENDS: dict[str, BackendInfo] = {
         flavour="cpu",
         options=OPTIONS["onnxruntime"],
         agent_format="onnx",
+        profiled=("cpu",),
     ),
     "openvino": BackendInfo(
         "openvino",
@@ -96,6 +98,7 @@ BACKENDS: dict[str, BackendInfo] = {
         flavour="cpu",
         options=OPTIONS["openvino"],
         file_precisions={"bf16": "fp32"},
+        profiled=("cpu",),
     ),
     "trt": BackendInfo(
         "trt",
@@ -108,6 +111,7 @@ BACKENDS: dict[str, BackendInfo] = {
         alternatives=("tensorrt_rtx",),
         flavour="trt",
         options=OPTIONS["trt"],
+        profiled=("cuda",),
     ),
     "coreml": BackendInfo(
         "coreml",

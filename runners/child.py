@@ -24,6 +24,7 @@ from runners import (  # noqa: E402
     device_facts,
     disturbance,
     gpu_readings,
+    layer_profile,
     lifeline,
     readings,
     timing,
@@ -35,9 +36,10 @@ from runners.measurement import Failure, Job, Phases, Protocol, Round  # noqa: E
 from runners.runner import HOST_CLOCK, Array, Description, DeviceSide, Runner, RunnerError  # noqa: E402
 
 # What a Job's options may hold: the runner's own under `runtime`, where and how long to wait for the device,
-# which attempt this is, a busy wait added to every inference, with which the instrument is tested, and which
-# package built an engine (`tensorrt_rtx 1.7.1`): two packages write files that look alike.
-JOB_OPTIONS = ("runtime", "lock_dir", "lock_seconds", "attempt", "busy_wait_ns", "builder")
+# which attempt this is, a busy wait added to every inference, with which the instrument is tested, which
+# package built an engine (`tensorrt_rtx 1.7.1`): two packages write files that look alike, and whether a
+# profile by layer is taken when all else is done.
+JOB_OPTIONS = ("runtime", "lock_dir", "lock_seconds", "attempt", "busy_wait_ns", "builder", "profile")
 RECORDED_VARIABLES = (
     "OMP_",
     "MKL_",
@@ -194,6 +196,8 @@ def measure(job: Job, marks: Marks, turn: Turn = ALONE) -> Round:
     again = [(job.round_index + 1) % loaded.inputs] if loaded.inputs else []
     error = max(error, loaded.check.run(loaded.runner, again))
     device = device_facts.read(loaded.device_side, len(samples), gpu)
+    peak_rss_bytes = readings.peak_rss_bytes()
+    layers, told = layer_profile.take(job, loaded.runner)
     marks.enter("end")
     slowdowns = gpu_readings.slowdowns(before, after, marks.durations["timed"])
     disturbances = _disturbances(loaded, before, after)
@@ -217,6 +221,7 @@ def measure(job: Job, marks: Marks, turn: Turn = ALONE) -> Round:
             **({"slowdowns": slowdowns} if slowdowns else {}),
             **({"disturbances": disturbances} if disturbances else {}),
             **device.environment,
+            **told,
         },
         flags=tuple(
             name
@@ -227,10 +232,10 @@ def measure(job: Job, marks: Marks, turn: Turn = ALONE) -> Round:
             )
             if holds
         ),
-        peak_rss_bytes=readings.peak_rss_bytes(),
+        peak_rss_bytes=peak_rss_bytes,
         peak_device_bytes=device.peak_bytes,
         parts=device.parts,
-        layers=device.layers,
+        layers=device.layers or layers,
     )
 
 

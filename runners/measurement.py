@@ -18,6 +18,10 @@ from models.spec import digest
 
 Samples = npt.NDArray[np.int64]
 OCCASIONAL_PARTS = ("host", "enqueue")  # not taken with every sample
+# Among a round's `layers`: what an inference takes beyond them, and behind the operator of one that has no
+# name of its own and lies inside the module that the layers before and after it share.
+BETWEEN_LAYERS = "between the layers"
+BY_NEIGHBOURS = " (by neighbours)"
 
 
 @dataclass(frozen=True, slots=True)

@@ -199,8 +199,13 @@ class _Suite:
             self._add(turn, outcome)
 
     def _job(self, turn: _Turn) -> Job:
-        job = self.cases[turn.case_id].job
-        options = {**job.options, "attempt": turn.attempt} if turn.attempt else job.options
+        """A profile is taken in the case's first round, and in its repeat, which may count in its place."""
+        case = self.cases[turn.case_id]
+        job, options = case.job, dict(case.job.options)
+        if turn.attempt:
+            options["attempt"] = turn.attempt
+        if case.rounds and case.rounds[0].round_index != turn.round_index:
+            options.pop("profile", None)
         return replace(
             job, timing=self.timing, round_index=turn.round_index, position=turn.position, options=options
         )

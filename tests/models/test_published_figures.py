@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from models import MODELS
 from models.published import COLUMNS, PAPER_NAMES, TABLE, PublishedError, read, rows_of, table
@@ -109,6 +113,10 @@ WRONG = {
     "latency without setup": ({"tensorrt_ms": "7.7"}, "stand together"),
     "setup without latency": ({"coreml_setup": "iPhone"}, "stand together"),
     "metric without value": ({"metric_name": "a;b", "metric_value": "1"}, "1 values for 2 names"),
+    "digits of Python's own": ({"params_m": "31_7"}, "line 3: params_m = '31_7': '31_7' is not a number"),
+    "no pixels": ({"resolution": "0"}, "line 3: resolution = '0': a side has 1 to 99999 pixels"),
+    "more digits than a number has": ({"resolution": "9" * 5000}, "a side has 1 to 99999 pixels"),
+    "quote that does not end": ({"notes": '"never'}, "line 3: unexpected end of data"),
 }
 
 
@@ -133,6 +141,36 @@ def test_a_row_of_another_width_and_other_columns_are_refused(tmp_path):
     path.write_text("")
     with pytest.raises(PublishedError, match="line 1"):
         read(path)
+
+
+def test_bytes_that_are_no_text_are_named_with_their_line(tmp_path):
+    path = tmp_path / "published.csv"
+    path.write_bytes(
+        "\n".join([",".join(COLUMNS), line()]).encode() + b"\nNext-ViT-\xff" + b",x" * 15 + b"\n"
+    )
+    with pytest.raises(PublishedError, match="line 3: byte 0xff is not UTF-8"):
+        read(path)
+
+
+@given(st.sampled_from(COLUMNS), st.text(max_size=40))
+def test_any_cell_is_read_or_named(column, text):
+    """Whatever stands in one cell, the row is read with it, or refused with its line and the value."""
+    row = dict.fromkeys(COLUMNS, "") | {
+        "model": "M",
+        "family": "F",
+        "task": "cls",
+        "setting": "S",
+        "source": "s",
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "published.csv"
+        with path.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([COLUMNS, (row | {column: text}).values()])
+        try:
+            said = f"{path}: line 2" if read(path) else ""
+        except PublishedError as error:
+            said = str(error)
+    assert said.startswith(f"{path}: line ")
 
 
 def test_reading_the_table_loads_nothing_heavy():

@@ -11,11 +11,12 @@ import pytest
 from rich.console import Console
 
 from models.spec import Case, ModelSpec
-from reports import layers, parts
+from reports import layer_names, layers, parts
 from reports.html import render
 from reports.records import CaseResult
 from reports.tables import build
 from reports.terminal import print_table
+from runners.measurement import BETWEEN_LAYERS
 
 MODULES = {
     "stem": "stem",
@@ -49,7 +50,7 @@ LAYERS = {STEM: 30_000, PATCH: 50_000, NCB: 610_000, NTB: 300_000, COPY: 2_000, 
     ],
 )
 def test_a_layer_lies_in_the_modules_of_its_nodes(layer, paths):
-    assert layers.module_paths(layer) == paths
+    assert layer_names.module_paths(layer) == paths
 
 
 @pytest.mark.parametrize(
@@ -64,7 +65,7 @@ def test_a_layer_lies_in_the_modules_of_its_nodes(layer, paths):
     ],
 )
 def test_the_levels_of_a_module_path(path, first, second):
-    assert (layers.module_at_level(path, 1), layers.module_at_level(path, 2)) == (first, second)
+    assert (layer_names.module_at_level(path, 1), layer_names.module_at_level(path, 2)) == (first, second)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +84,7 @@ def test_the_levels_of_a_module_path(path, first, second):
     ],
 )
 def test_a_layer_has_the_kind_of_the_deepest_known_module(layer, kind):
-    assert layers.kind_of(layer, MODULES) == kind
+    assert layer_names.kind_of(layer, MODULES) == kind
 
 
 def profiled(sample, **changes) -> CaseResult:
@@ -189,6 +190,72 @@ def test_terminal_and_page_show_both(sample):
     assert "NCB 61 %" in section
     assert "the slowest layers" in section
     assert "H2D, µs" in re.search(r'<table id="cases".*?</table>', page, re.DOTALL)[0]
+
+
+OPERATORS = {
+    "Conv: /stem/stem.0/act/Relu": 30_000,
+    "ReorderOutput: ReorderOutput_token_1": 5_000,
+    "Conv: /stages/stages.0/stages.0.0/mlp/conv1/Conv": 600_000,
+    "Gemm (by neighbours): /stages/stages.0/stages.0.0/Gemm_1": 40_000,
+    "Add: /stages/stages.0/stages.0.0/Add": 20_000,
+    "Transpose: Transpose_7": 5_000,
+    BETWEEN_LAYERS: 7_000,
+}
+
+
+def test_layers_with_operators_are_summed_up_by_them_too(sample):
+    row = row_of(sample, layers=OPERATORS)
+    found = layers.profile(row)
+    assert {share.name: (share.ns, share.layers) for share in found.operators} == {
+        "Conv": (630_000, 2),
+        "Gemm": (40_000, 1),
+        "Add": (20_000, 1),
+        "Transpose": (5_000, 1),
+        "ReorderOutput": (5_000, 1),
+        BETWEEN_LAYERS: (7_000, 1),
+    }
+    kinds = {share.name: share.ns for share in found.kinds}
+    assert kinds == {"NCB": 660_000, "stem": 30_000, "other": 10_000, BETWEEN_LAYERS: 7_000}
+    assert found.placed == pytest.approx(40_000 / 707_000)
+    assert found.measured_ns == row.summary.median_ns
+    assert layers.profile(row_of(sample, layers=LAYERS)).operators == ()
+
+
+def test_notes_tell_what_neighbours_placed_and_which_profile_failed(sample):
+    result = profiled(sample, layers=OPERATORS)
+    broken = replace(result.rounds[1], environment={"layers_error": "no events"})
+    table = build(sample.run_of([replace(result, rounds=(result.rounds[0], broken, *result.rounds[2:]))]))
+    failed, placed = layers.notes(table, layers.profiles(table))
+    assert "no events (1 round)" in failed
+    assert "at most 6 % of the time (nextvit_small)" in placed
+    assert layers.notes(build(sample.run_of([profiled(sample)])), []) == []
+
+
+def test_the_profile_of_a_round_that_was_taken_again_does_not_count(sample):
+    result = profiled(sample)
+    first = replace(result.rounds[0], layers={STEM: 900}, flags=("disturbed",), attempt=0)
+    again = replace(result.rounds[0], layers={STEM: 100}, flags=(), attempt=1)
+    run = sample.run_of([replace(result, rounds=(first, again, *result.rounds[1:]))])
+    assert layers.profile(build(run).rows[0]).total_ns == 100
+
+
+def test_cases_of_several_groups_are_called_by_their_group(sample):
+    one = profiled(sample, layers=LAYERS)
+    other = replace(one, case=replace(one.case, precision="int8"))
+    labels = [found.label for _, found in layers.profiles(build(sample.run_of([one, other])))]
+    assert labels == ["nextvit_small, 224x224, fp32", "nextvit_small, 224x224, int8"]
+
+
+def test_many_kinds_share_a_column(sample):
+    many = {f"/part{number}/Add": 1000 + number for number in range(20)}
+    result = profiled(sample, layers=many)
+    kinds = {f"part{number}": f"kind {number}" for number in range(20)}
+    result = replace(result, artifact=replace(result.artifact, modules=kinds))
+    table = build(sample.run_of([result]))
+    grid = layers.kinds_grid(layers.profiles(table))
+    assert grid.heads[-1][0] == "the rest"
+    assert len(grid.heads) == len(grid.lines[0].cells) == 4 + 9 + 1
+    assert sum(cell.sort for cell in grid.lines[0].cells[4:]) == pytest.approx(1.0)
 
 
 def test_layer_names_from_outside_are_escaped(sample):
