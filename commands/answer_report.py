@@ -14,12 +14,14 @@ if TYPE_CHECKING:
 
 def report_with(answer: Section, run: StoredRun, path: Path) -> str:
     """Write it; the path as text. Raises UsageError where it cannot be written."""
-    from commands.published import published_figures
+    from commands.published import published_figures, published_points
     from reports.files import OutputError
     from reports.html import write_report
 
     try:
-        write_report(run, path, published=published_figures(run), first=[answer])
+        write_report(
+            run, path, published=published_figures(run), points=published_points(run), first=[answer]
+        )
     except OutputError as error:
         raise UsageError(str(error)) from None
     return str(path)

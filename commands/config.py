@@ -107,8 +107,8 @@ class Matrix(_Table):
     """`[[suites.NAME.matrix]]`: every combination of its lists is a case.
 
     Blocks need `shapes` (`14x14x384`), networks `resolutions`. Without `precisions`, every backend runs in
-    its usual one. `build` are options of the toolchain that
-    makes the files, `runtime` those of the runtime.
+    its usual one. `build` are options of the toolchain that makes the files, `runtime` those of the runtime.
+    With `parts`, every part of its networks is a case too, alone and at its own shape.
     """
 
     models: Annotated[list[str], Field(min_length=1)]
@@ -118,6 +118,7 @@ class Matrix(_Table):
     batch_sizes: Annotated[list[Positive], Field(min_length=1)] = [1]
     precisions: Annotated[list[Precision], Field(min_length=1)] | None = None
     fused: Annotated[list[bool], Field(min_length=1)] = [True]
+    parts: bool = False
     options: dict[str, Option] = {}
     build: dict[str, Option] = {}
     runtime: dict[str, Option] = {}
@@ -127,7 +128,7 @@ class Suite(_Table):
     """`[suites.NAME]`. `focus` is the model that the report compares all others with.
 
     Without `devices`, every backend runs on its usual one; `compute_units` are Core ML's, for backends whose
-    devices have an agent.
+    devices have an agent. With `profile`, a CPU runtime's profile by layer is taken once for every case.
     """
 
     description: str
@@ -136,6 +137,7 @@ class Suite(_Table):
     devices: Annotated[list[str], Field(min_length=1)] | None = None
     compute_units: Annotated[list[str], Field(min_length=1)] | None = None
     threads: Annotated[list[Positive], Field(min_length=1)] = [1]
+    profile: bool = False
     matrix: Annotated[list[Matrix], Field(min_length=1)]
     timing: TimingTable = TimingTable()
 

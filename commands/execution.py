@@ -13,7 +13,8 @@ from commands import INTERRUPTED, SOME_FAILED, artifacts, options
 from commands.devices import driver_of
 from commands.only_one import only_one
 from commands.plan import Plan
-from commands.published import published_figures
+from commands.profiling import with_profile
+from commands.published import published_figures, published_points
 from commands.recording import Recording
 from commands.resuming import exit_code, taken
 from commands.suite_observer import SuiteObserver
@@ -99,7 +100,11 @@ class Execution:
             plan_digest=plan_digest,
             seed=self.plan.timing.seed,
             command=self.args.command_line,
-            config={"timing": asdict(self.plan.timing), "focus": self.plan.focus},
+            config={
+                "timing": asdict(self.plan.timing),
+                "focus": self.plan.focus,
+                **({"parts": self.plan.parts} if self.plan.parts else {}),
+            },
             environment=machine,
             cases=self.plan.cases,
         )
@@ -166,7 +171,7 @@ class Execution:
                 recording.note(case.id, missing)
             else:
                 jobs[case.id] = artifacts.job(case, outcome, self.plan.timing)
-        return jobs
+        return {case_id: with_profile(job) for case_id, job in jobs.items()} if self.plan.profile else jobs
 
     def _interrupted(self) -> int:
         if self.info is None:
@@ -205,7 +210,7 @@ class Execution:
 
             print_table(stored, PlainConsole(), published=published)
         try:
-            write_report(stored, path, published=published)
+            write_report(stored, path, published=published, points=published_points(stored))
             report = str(path)
         except OutputError as error:
             print(f"error: {error}", file=sys.stderr)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from commands import UsageError
 from commands.config import Config, Matrix, Suite, parse_shape
 from commands.devices import compute_units
+from commands.network_parts import parts_of_network
 from commands.targets import builds_for_target, targets
 from models.spec import Case, ModelSpec, Option, Options, sorted_options
 from models.tables import UnknownNameError
@@ -25,6 +26,7 @@ def expanded(config: Config, suite: Suite, overrides: Overrides) -> Iterator[Cas
     for matrix in suite.matrix:
         names = _models(matrix, listed, overrides.models)
         specs = list(_specs(matrix, names, overrides.resolutions))
+        specs += [part for spec in specs for _, part in parts_of_network(spec)] if matrix.parts else []
         backends = overrides.backends or matrix.backends or suite.backends
         for spec, fused, batch_size, precision, backend in itertools.product(
             specs,

@@ -12,6 +12,8 @@ from commands import UsageError
 from commands import devices as agents
 from commands.config import Config, Suite, parse_shape
 from commands.matrix import check_targets, expanded
+from commands.network_parts import parts_of_cases
+from commands.profiling import check_profile
 from commands.targets import check_target
 from commands.timing import check_timing
 from converters.artifact import ConversionError, ConversionRequest
@@ -44,13 +46,19 @@ class Overrides:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A suite's cases in order, how long to measure them, and how long the conversion of each may take."""
+    """A suite's cases in order, how long to measure them, and how long the conversion of each may take.
+
+    With `profile`, each case's first round ends with a profile by layer, where the runtime has one. `parts`
+    are those of networks that are measured in parts too: (module path, the part's case id) by case id.
+    """
 
     suite: str
     cases: tuple[Case, ...]
     timing: Timing
     focus: str = ""
     conversion_seconds: float = DEADLINE_SECONDS
+    profile: bool = False
+    parts: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict)
 
     def requests(self) -> dict[str, ConversionRequest]:
         """Case id to what must be converted for it; cases without a file to convert are left out."""
@@ -61,7 +69,8 @@ class Plan:
         keys = {case_id: cache_key(request) for case_id, request in self.requests().items()}
         timing = {name: getattr(self.timing, name) for name in self.timing.__slots__}
         cases = [case.id for case in self.cases]
-        return digest([self.suite, cases, keys, timing, machine, dict(versions), runner_sources()])
+        later = ["profile"] if self.profile else []
+        return digest([self.suite, cases, keys, timing, machine, dict(versions), runner_sources(), *later])
 
 
 def request_of(case: Case) -> ConversionRequest:
@@ -76,8 +85,18 @@ def request_of(case: Case) -> ConversionRequest:
     )
 
 
-def make(config: Config, suite_name: str, overrides: Overrides, timing_overrides: Mapping[str, Any]) -> Plan:
-    """The checked plan. Raises UsageError naming the first thing that cannot be done as asked."""
+def make(
+    config: Config,
+    suite_name: str,
+    overrides: Overrides,
+    timing_overrides: Mapping[str, Any],
+    *,
+    profile: bool = False,
+) -> Plan:
+    """The checked plan. Raises UsageError naming the first thing that cannot be done as asked.
+
+    `profile` asks for profiles by layer, whether or not the suite does.
+    """
     suite = config.suite(suite_name)
     timing = check_timing(replace(config.timing_of(suite), **timing_overrides))
     _check_names(suite, overrides)
@@ -89,7 +108,16 @@ def make(config: Config, suite_name: str, overrides: Overrides, timing_overrides
     _check_all_used(suite_name, suite, overrides, cases)
     for case in cases:
         check_case(case)
-    return Plan(suite_name, cases, timing, suite.focus, config.conversion.deadline_seconds)
+    check_profile(cases, asked=profile)
+    return Plan(
+        suite_name,
+        cases,
+        timing,
+        suite.focus,
+        config.conversion.deadline_seconds,
+        profile=profile or suite.profile,
+        parts=parts_of_cases(suite, cases),
+    )
 
 
 def check_case(case: Case) -> None:

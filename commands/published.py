@@ -2,40 +2,110 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from models.published import Published, rows_of
+from commands import UsageError
+from models.published import Published, PublishedError, rows_of, table
 from models.spec import ModelSpec
-from reports.records import PublishedFigure, PublishedLatency, StoredRun
+from reports.records import PublishedFigure, PublishedLatency, PublishedPoint, StoredRun
 
 # Classification by a network trained on ImageNet-1K alone. Weights trained on more images, and quantized
 # networks, have latencies of the same networks and accuracies of others.
 _NOT_COMPARABLE = ("6m", "22k", "ptq", "finetuned")
+_RUNTIMES = ("TensorRT", "Core ML")
 
 
 def published_figures(run: StoredRun) -> tuple[PublishedFigure, ...]:
-    """One figure for every network and resolution of the run that a table of others has."""
-    models = dict.fromkeys(result.case.model for result in run.results)
-    figures = {(model.name, model.resolution): figure for model in models if (figure := _figure(model))}
-    return tuple(figures.values())
+    """One figure for every network and resolution of the run that a table of others has.
+
+    Recipes of training differ by percents: the accuracies of a family are from one table where one has them,
+    the one that has most.
+    """
+    rows = {
+        (model.name, model.resolution): [
+            row for row in rows_of(model.name) if _comparable(row, model.resolution)
+        ]
+        for model in _models(run)
+        if not (model.is_block or model.options)
+    }
+    origins = Counter(
+        origin for some in rows.values() for origin in {_origin(row) for row in some if row.acc_top1}
+    )
+    return tuple(figure for key, some in rows.items() if (figure := _figure(*key, some, origins)))
 
 
-def _figure(model: ModelSpec) -> PublishedFigure | None:
-    """None for a block, and for a network of other options than the published one."""
-    if model.is_block or model.options:
-        return None
-    rows = [row for row in rows_of(model.name) if _comparable(row, model.resolution)]
-    accurate = min((row for row in rows if row.acc_top1), key=lambda row: row.digitised, default=None)
-    latencies = (*_latencies(rows, "TensorRT"), *_latencies(rows, "Core ML"))
+def published_points(run: StoredRun) -> tuple[PublishedPoint, ...]:
+    """Others' accuracy-latency figures, whole: of every setup in which a network of the run was published."""
+    ours = {
+        row.line: model.name
+        for model in _models(run)
+        if not (model.is_block or model.options)
+        for row in rows_of(model.name)
+        if _comparable(row, model.resolution)
+    }
+    params_m = {row.model: row.params_m for row in reversed(table()) if row.task == "cls" and row.params_m}
+    found: dict[tuple[str, str, int, str], PublishedPoint] = {}
+    for row in sorted(table(), key=lambda row: row.digitised):
+        if row.resolution is None or row.acc_top1 is None or not _comparable(row, row.resolution):
+            continue
+        for one in _latencies([row], *_RUNTIMES):
+            found.setdefault(
+                (one.runtime, one.setup, row.resolution, row.model),
+                PublishedPoint(
+                    row.model, row.family, row.resolution, row.acc_top1, one, row.setting,
+                    row.params_m or params_m.get(row.model), ours.get(row.line, ""),
+                ),
+            )  # fmt: skip
+    wanted = {key[:3] for key, point in found.items() if point.model}
+    return tuple(point for key, point in found.items() if key[:3] in wanted)
+
+
+def check() -> None:
+    """Read the table of others' figures. Raises UsageError for a row that cannot be true."""
+    try:
+        table()
+    except PublishedError as error:
+        raise UsageError(f"{error}; put the table back as it was delivered, or correct the row") from None
+
+
+def _models(run: StoredRun) -> list[ModelSpec]:
+    check()
+    return list(dict.fromkeys(result.case.model for result in run.results))
+
+
+def _origin(row: Published) -> tuple[str, str, str, int | None]:
+    return row.family, row.source, row.setting, row.resolution
+
+
+def _figure(
+    name: str, resolution: int, rows: Sequence[Published], origins: Mapping[Any, int]
+) -> PublishedFigure | None:
+    """None where nothing is published; of several accuracies, that of the table with most of the family."""
+    accurate = min(
+        (row for row in rows if row.acc_top1),
+        key=lambda row: (row.digitised, -origins[_origin(row)]),
+        default=None,
+    )
+    latencies = tuple(one for runtime in _RUNTIMES for one in _latencies(rows, runtime))
     if not latencies and accurate is None:
         return None
     return PublishedFigure(
-        model.name,
-        model.resolution,
-        f"{accurate.source} ({accurate.setting})" if accurate else "",
+        name,
+        resolution,
+        _said_of(accurate) if accurate else "",
         accurate.acc_top1 if accurate else None,
         latencies,
+        rows[0].family,
     )
+
+
+def _said_of(row: Published) -> str:
+    """Where an accuracy stands, of which weights where timm's tables tell, and what those were trained on."""
+    weights = f", {row.model}" if row.source.startswith("timm") else ""
+    return f"{row.source}{weights} ({row.setting})"
 
 
 def _comparable(row: Published, resolution: int) -> bool:
@@ -48,14 +118,18 @@ def _comparable(row: Published, resolution: int) -> bool:
     )
 
 
-def _latencies(rows: Sequence[Published], runtime: str) -> list[PublishedLatency]:
+def _latencies(rows: Sequence[Published], *runtimes: str) -> list[PublishedLatency]:
     """Each setup once; a figure from a table before one that was read off a plot."""
-    found: dict[str, PublishedLatency] = {}
+    found: dict[tuple[str, str], PublishedLatency] = {}
     for row in sorted(rows, key=lambda row: row.digitised):
-        one = row.tensorrt if runtime == "TensorRT" else row.coreml
-        if one:
-            error = _reading_error(row, runtime) if row.digitised else ""
-            found.setdefault(one.setup, PublishedLatency(one.ms, runtime, one.setup, row.source, error))
+        for runtime in runtimes:
+            one = row.tensorrt if runtime == "TensorRT" else row.coreml
+            if one:
+                error = _reading_error(row, runtime) if row.digitised else ""
+                found.setdefault(
+                    (runtime, one.setup),
+                    PublishedLatency(one.ms, runtime, one.setup, row.source, error, _number(error)),
+                )
     return list(found.values())
 
 
@@ -63,3 +137,9 @@ def _reading_error(row: Published, runtime: str) -> str:
     """`±0.1 ms`: a note tells the error of the TensorRT axis first, then that of the Core ML axis."""
     told = row.notes.partition("error ")[2].partition(";")[0].split(" / ")
     return (told[0] if runtime == "TensorRT" else told[-1]).replace("+-", "±")
+
+
+def _number(error: str) -> float:
+    """0.1 of `±0.1 ms`, 0 where nothing is told."""
+    found = re.search(r"[\d.]+", error)
+    return float(found[0]) if found else 0.0

@@ -29,11 +29,11 @@ def execute(args: argparse.Namespace) -> int:
         run = stored.chosen(store, args)
         config, base = options.load_config(args)
         path = args.output or base / config.paths.reports / f"{_stem(run.info)}.html"
-        from commands.published import published_figures
+        from commands.published import published_figures, published_points
         from reports.html import write_report
 
         published = published_figures(run)
-        write_report(run, path, published=published)
+        write_report(run, path, published=published, points=published_points(run))
         if args.json:
             print(json.dumps({"schema": 1, "run_id": run.info.run_id, "report": str(path)}))
             return OK

@@ -19,6 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_matrix(parser)
     how = parser.add_argument_group("how long to measure")
     add_timing(how)
+    how.add_argument(
+        "--profile", action="store_true", help="also where the time goes, by layer, once for every case"
+    )
     how.add_argument("--fresh", action="store_true", help="measure again, whatever is stored")
     how.add_argument("--dry-run", action="store_true", help="check everything and show the plan")
     out = parser.add_argument_group("where things go")
@@ -65,7 +68,7 @@ def execute(args: argparse.Namespace) -> int:
     config, base = options.load_config(args)
     if not args.suite:
         raise UsageError(f"--suite NAME is missing: {args.config} has {', '.join(sorted(config.suites))}")
-    plan = make(config, args.suite, overrides(args), timing_overrides(args))
+    plan = make(config, args.suite, overrides(args), timing_overrides(args), profile=args.profile)
     check_pin(plan.timing, plan.cases)
     cache_root = base / Path(config.paths.artifacts).expanduser()
     if args.dry_run:
@@ -78,6 +81,7 @@ def execute(args: argparse.Namespace) -> int:
 def _run(
     args: argparse.Namespace, plan: Plan, cache_root: Path, *, report: Path, store: Path, began_ns: int
 ) -> int:
+    from commands import published
     from commands.execution import Execution
     from commands.only_one import RunBusyError
     from converters.cache import CacheError
@@ -87,6 +91,7 @@ def _run(
 
     try:
         _check_writable(report, store)
+        published.check()
         with Store(store) as opened:
             return Execution(plan, opened, cache_root, args, began_ns).go(report)
     except (StoreError, CacheError, OutputError) as error:

@@ -52,6 +52,12 @@ class Drawing:
     svg: str
     caption: str = ""
 
+    @property
+    def aspect(self) -> str:
+        """`309.6 / 259.2`: the place that a page keeps for it while it is out of sight and not laid out."""
+        box = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', self.svg)
+        return f"{box[1]} / {box[2]}" if box else "auto"
+
 
 def style() -> matplotlib.RcParams:
     """matplotlib's own defaults plus ours, whatever the user's matplotlibrc says."""
@@ -84,10 +90,34 @@ def to_svg(figure: Figure, name: str) -> str:
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = text.replace("'DejaVu Sans'", _SCREEN_FONTS)
-    text = re.sub(r'\bid="', f'id="{name}-', text)
+    return _compact(text, name)
+
+
+def _compact(text: str, name: str) -> str:
+    """Ids of its own and only where something refers to them, the font said once, hundredths of a point.
+
+    Half the size: a page of a thousand cases holds tens of thousands of marks and labels.
+    """
+    used = set(re.findall(r'(?:xlink:href="#|url\(#)([^")]+)', text))
+    text = re.sub(r' id="([^"]+)"', lambda it: f' id="{name}-{it[1]}"' if it[1] in used else "", text)
     text = re.sub(r'(xlink:href="#|url\(#)', rf"\g<1>{name}-", text)
-    return re.sub(r"[ \t]*\n[ \t]*", "\n", text).strip()
+    text = re.sub(r" font-family: 'DejaVu Sans'(?:, [^;]+)?;", "", text)
+    text = text.replace("<svg ", f'<svg font-family="{_SCREEN_FONTS}" ', 1)
+    text = re.sub(r' transform="rotate\(-0 [^)]*\)"', "", text)
+    text = re.sub(r"\d+\.\d{3,}", lambda it: f"{float(it[0]):.2f}".rstrip("0").rstrip("."), text)
+    return _without_bare_groups(re.sub(r"[ \t]*\n[ \t]*", "\n", text).strip())
+
+
+def _without_bare_groups(text: str) -> str:
+    """Groups without any attribute are matplotlib's own order; each tag stands on a line."""
+    kept, opened = [], []
+    for line in text.split("\n"):
+        if line.startswith("<g") and not line.endswith("/>"):
+            opened.append(line != "<g>")
+        if line == "<g/>" or line == "<g>" or (line == "</g>" and not opened.pop()):
+            continue
+        kept.append(line)
+    return "\n".join(kept)
 
 
 def text_width_in(labels: Sequence[str], *, size_pt: float = FONT_PT) -> float:
@@ -119,7 +149,10 @@ _AROUND = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
 def place_labels(
     axes: Axes, points: Sequence[tuple[float, float]], labels: Sequence[str], *, colors: Sequence[str]
 ) -> None:
-    """Write a label beside each point where it covers least of the others, with a thread when far away."""
+    """Write a label beside each point where it covers least of the others, with a thread when far away.
+
+    A point with an empty label is one to keep clear of.
+    """
     figure = axes.get_figure(root=True)
     assert figure is not None
     scale = 72.0 / figure.dpi
@@ -127,7 +160,8 @@ def place_labels(
     area = axes.get_window_extent()
     inside = _Box(area.x0 * scale, area.y0 * scale, area.x1 * scale, area.y1 * scale)
     taken = [_Box(x - 4, y - 4, x + 4, y + 4) for x, y in at]
-    for index in sorted(range(len(at)), key=lambda i: (-at[i][1], at[i][0])):
+    named = [i for i, label in enumerate(labels) if label]
+    for index in sorted(named, key=lambda i: (-at[i][1], at[i][0])):
         offset, box = _best_spot(at[index], labels[index], taken, inside)
         taken.append(box)
         axes.annotate(

@@ -20,11 +20,12 @@ from reports import palette as colour
 from reports.drawing import Drawing
 from reports.statistics import Ratio, counted_rounds
 from reports.tables import Facet, Row
-from reports.thinning import thinned
+from reports.thinning import share, thinned
 
 Floats = npt.NDArray[np.float64]
 
-MAX_DRAWN = 60  # samples per round in a distribution panel
+_MAX_DRAWN, _MIN_DRAWN = 60, 3  # samples per round in a distribution panel
+_DRAWN_IN_ALL = 30_000
 _ROW_IN = 0.235
 _SHARE_AXIS_UP_TO = 4.0
 
@@ -79,8 +80,15 @@ def fusion_panel(pairs: Sequence[tuple[Row, Row, Ratio]], names: Sequence[str]) 
 
 def sample_panels(facets: Sequence[Facet], *, name: str = "samples") -> list[Drawing]:
     """Every drawn sample as a tick, relative to its case's median; a strip per round, first round on top."""
+    most = drawn_per_round(facets)
     with matplotlib.rc_context(d.style()):
-        return [_sample_panel(facet, f"{name}-{i}") for i, facet in enumerate(facets)]
+        return [_sample_panel(facet, f"{name}-{i}", most) for i, facet in enumerate(facets)]
+
+
+def drawn_per_round(facets: Sequence[Facet]) -> int:
+    """Samples that `sample_panels` draws of each round: fewer where the rounds are many."""
+    rounds = sum(len(row.measurement.rounds) for facet in facets for row in facet.rows)
+    return share(_DRAWN_IN_ALL, rounds, most=_MAX_DRAWN, least=_MIN_DRAWN)
 
 
 def ledger_panel(parts: Sequence[tuple[str, int]]) -> Drawing:
@@ -110,10 +118,15 @@ def _latency_panel(facet: Facet, unit: tuple[float, str], end: float, name: str)
         s = row.summary
         low, high = (v / unit[0] if v else None for v in (s.low_ns, s.high_ns))
         color = colour.BLUE if row in leaders else colour.VERMILLION if row.serious else colour.INK
-        axes.plot(
-            [0, s.median_ns / unit[0]], [y, y], color=colour.GRID, lw=2.2, zorder=1, solid_capstyle="butt"
-        )
         dot(axes, y, s.median_ns / unit[0], low, high, color=color, hollow=bool(row.flags))
+    axes.hlines(
+        range(len(rows)),
+        0,
+        [r.summary.median_ns / unit[0] for r in rows],
+        colors=colour.GRID,
+        lw=2.2,
+        zorder=1,
+    )
     axes.set_xlim(0, end * 1.04)
     alt = "; ".join(f"{r.label} {note}" for r, note in zip(rows, notes, strict=True))
     return Drawing(name, facet.title, f"Median latency at {facet.title}: {alt}.", d.to_svg(figure, name))
@@ -133,7 +146,7 @@ def _rate_panel(facet: Facet, name: str) -> Drawing | None:
     return Drawing(name, facet.title, f"Achieved GMAC/s at {facet.title}: {alt}.", d.to_svg(figure, name))
 
 
-def _sample_panel(facet: Facet, name: str) -> Drawing:
+def _sample_panel(facet: Facet, name: str, most: int) -> Drawing:
     """Samples outside the axis are counted beside it, never left out silently."""
     rows = facet.rows
     deviations = [_deviations(row) for row in rows]
@@ -147,7 +160,7 @@ def _sample_panel(facet: Facet, name: str) -> Drawing:
     )
     for y, (row, rounds) in enumerate(zip(rows, deviations, strict=True)):
         color = colour.VERMILLION if row.flags else colour.BLUE
-        _strips(axes, y, rounds, reach, color)
+        _strips(axes, y, rounds, reach, color, most=most)
     axes.axvline(0.0, color=colour.MUTED, lw=0.5)
     axes.set_xlim(-reach * 1.08, reach * 1.08)
     alt = "; ".join(f"{r.label} {spread}" for r, spread in zip(rows, spreads, strict=True))
@@ -156,18 +169,21 @@ def _sample_panel(facet: Facet, name: str) -> Drawing:
     )
 
 
-def _strips(axes: Axes, y: int, rounds: Sequence[Floats], reach: float, color: str) -> None:
+def _strips(axes: Axes, y: int, rounds: Sequence[Floats], reach: float, color: str, *, most: int) -> None:
     """All ticks of a case are one path: thousands of separate marks would make the file ten times larger."""
     step = 0.78 / len(rounds)
     xs, ys = [], []
+    middles, heights = [], []
     for place, values in enumerate(rounds):
         low = y - 0.39 + place * step
         shown = values[np.abs(values) <= reach]
-        for value in thinned(shown, MAX_DRAWN):
+        for value in thinned(shown, most):
             xs += [value, value, np.nan]
             ys += [low, low + step * 0.8, np.nan]
         middle = float(np.median(values))
-        axes.plot([middle, middle], [low, low + step * 0.8], color=colour.INK, lw=1.4, zorder=4)
+        middles += [middle, middle, np.nan]
+        heights += [low, low + step * 0.8, np.nan]
+    axes.plot(middles, heights, color=colour.INK, lw=1.4, zorder=4)
     axes.plot(xs, ys, color=color, lw=0.5, alpha=0.55, zorder=3)
 
 
@@ -216,11 +232,14 @@ def dot(
     axes: Axes, y: int, value: float, low: float | None, high: float | None, *, color: str, hollow: bool
 ) -> None:
     if low is not None and high is not None:
-        axes.plot([low, high], [y, y], color=color, lw=1.8, zorder=2, solid_capstyle="butt")
-        axes.plot([low, high], [y, y], color=color, ls="none", marker="|", ms=5, mew=0.9, zorder=2)
+        axes.plot(
+            [low, high], [y, y], color=color, lw=1.8, zorder=2, solid_capstyle="butt",
+            marker="|", ms=5, mew=0.9, clip_on=False,
+        )  # fmt: skip
     axes.plot(
-        [value], [y], marker="o", ms=4.4, color=color, mfc="white" if hollow else color, mew=1.1, zorder=3
-    )
+        [value], [y], marker="o", ms=4.4, color=color, mfc="white" if hollow else color, mew=1.1, zorder=3,
+        clip_on=False,
+    )  # fmt: skip
 
 
 def pad_x(axes: Axes, values: Sequence[float]) -> None:

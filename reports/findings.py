@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ from reports.statistics import Ratio, kendall_tau, paired_ratio
 from reports.tables import Facet, Row, RunTable, fused_facets
 
 MAX_INVERSIONS = 3
+_MAX_PAIRED = 20
 _MAX_NAMED = 3
 
 
@@ -69,20 +69,45 @@ def cost_agreement(facet: Facet, cost: str) -> CostAgreement | None:
     Pairs whose latency difference is inside the noise, or whose costs are equal, count as ties.
     None where fewer than three ranked cases have the figure.
     """
-    rows = [row for row in facet.ranked if getattr(row, cost)]
+    rows = sorted((row for row in facet.ranked if getattr(row, cost)), key=lambda row: _cost(row, cost))
     if len(rows) < 3:
         return None
-    signs, found = [], []
-    for first, second in itertools.combinations(rows, 2):
-        small, large = sorted((first, second), key=lambda row: float(getattr(row, cost)))
-        time = paired_ratio(small.measurement, large.measurement)
-        cost_ratio = float(getattr(small, cost)) / float(getattr(large, cost))
-        slower = facet.sign(small, large)
-        signs.append((-1 if cost_ratio < 1.0 else 0, slower))
-        if time and cost_ratio < 1.0 and slower > 0:
-            found.append(Inversion(small, large, cost_ratio, time))
-    found.sort(key=lambda it: -(it.time_ratio.value / it.cost_ratio))
-    return CostAgreement(kendall_tau(signs), tuple(found[:MAX_INVERSIONS]), len(found), len(signs))
+    ids = [row.case.id for row in rows]
+    pairs = [(i, j) for i in range(len(rows)) for j in range(i + 1, len(rows))]
+    signs = [
+        (-int(_cost(rows[i], cost) < _cost(rows[j], cost)), facet.ordering.sign(ids[i], ids[j]))
+        for i, j in pairs
+    ]
+    inverted = [
+        (rows[i], rows[j])
+        for (i, j), (cheaper, slower) in zip(pairs, signs, strict=True)
+        if cheaper * slower < 0
+    ]
+    return CostAgreement(kendall_tau(signs), _worst(inverted, cost), len(inverted), len(pairs))
+
+
+def _worst(inverted: list[tuple[Row, Row]], cost: str) -> tuple[Inversion, ...]:
+    """The strongest of (cheaper, dearer but faster) pairs.
+
+    Pairing by round takes its time, and of a thousand cases there are tens of thousands of pairs: the medians
+    choose whom to pair.
+    """
+
+    def by_medians(pair: tuple[Row, Row]) -> float:
+        small, large = pair
+        return small.summary.median_ns / large.summary.median_ns * _cost(large, cost) / _cost(small, cost)
+
+    likely = sorted(inverted, key=by_medians, reverse=True)[:_MAX_PAIRED]
+    found = [
+        Inversion(small, large, _cost(small, cost) / _cost(large, cost), time)
+        for small, large in likely
+        if (time := paired_ratio(small.measurement, large.measurement))
+    ]
+    return tuple(sorted(found, key=lambda it: -(it.time_ratio.value / it.cost_ratio))[:MAX_INVERSIONS])
+
+
+def _cost(row: Row, cost: str) -> float:
+    return float(getattr(row, cost))
 
 
 def describe_agreements(found: list[tuple[Facet, CostAgreement]], proxy: str) -> str:

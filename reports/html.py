@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from reports import (
+    accuracy_chart,
+    additivity,
     case_table,
     device_section,
     findings,
@@ -17,6 +19,7 @@ from reports import (
     interactive,
     layers,
     published_view,
+    rank_view,
     untimed,
     view,
 )
@@ -24,7 +27,9 @@ from reports import formatting as fmt
 from reports.files import write_text
 from reports.flags import is_simulated
 from reports.grids import facts
-from reports.records import PublishedFigure, StoredRun
+from reports.machine_sections import machine_sections
+from reports.palette import MARKER_SIGNS
+from reports.records import PublishedFigure, PublishedPoint, StoredRun
 from reports.sections import Section
 from reports.tables import RunTable, build, fused_facets, fused_pairs
 
@@ -36,16 +41,17 @@ def write_report(
     path: Path,
     *,
     published: Sequence[PublishedFigure] | None = None,
+    points: Sequence[PublishedPoint] = (),
     first: Sequence[Section] = (),
 ) -> Path:
     """Write the report of a run and return its path.
 
-    `published` are others' figures for the run's models, shown in a section of their own; `first` are
-    sections that come before the run's. The same input gives the same bytes. Raises reports.files.OutputError
-    where the file cannot be written.
+    `published` are others' figures for the run's models, shown in a section of their own, and `points` all of
+    those others' networks, to redraw their figures; `first` are sections that come before the run's. The same
+    input gives the same bytes. Raises reports.files.OutputError where the file cannot be written.
     """
     path = Path(path)
-    write_text(path, render(stored_run, published=published, first=first))
+    write_text(path, render(stored_run, published=published, points=points, first=first))
     return path
 
 
@@ -53,6 +59,7 @@ def render(
     stored_run: StoredRun,
     *,
     published: Sequence[PublishedFigure] | None = None,
+    points: Sequence[PublishedPoint] = (),
     first: Sequence[Section] = (),
 ) -> str:
     """The report as text."""
@@ -62,7 +69,8 @@ def render(
         loader=PackageLoader("reports", "templates"), autoescape=True, undefined=StrictUndefined
     )
     table = build(stored_run)
-    scripts = _scripts()
+    chart = accuracy_chart.chart(table, published or (), points)
+    scripts = _scripts(*(["accuracy.js"] if chart else []))
     css = _asset("report.css")
     page = {
         **_summary(table),
@@ -71,7 +79,12 @@ def render(
         **_untimed(table, published),
         **device_section.section(table),
         **_layers(table),
-        **published_view.section(table, published or ()),
+        "machine_sections": machine_sections(table),
+        **rank_view.section(table, published or ()),
+        **published_view.section(table, published or (), points),
+        "accuracy_chart": chart,
+        "accuracy_data": _json(chart),
+        "marks": MARKER_SIGNS,
         **_details(table),
         "css": css,
         "scripts": scripts,
@@ -102,7 +115,7 @@ def _summary(table: RunTable) -> dict[str, Any]:
         "title": f"{info.suite}: latency report, run {info.run_id}",
         "file_stem": fmt.slug(f"{info.suite}-run-{info.run_id}") or "report",
         "started": fmt.moment(info.started_at_ns),
-        "headline": findings.headline(table),
+        "headline": additivity.headline(table) or findings.headline(table),
         "context": _context(table),
         "key_facts": view.key_facts(table),
         "simulated": _simulated(table),
@@ -177,6 +190,7 @@ def _layers(table: RunTable) -> dict[str, Any]:
     found = layers.profiles(table)
     return {
         "layers": layers.kinds_grid(found),
+        "layer_notes": layers.notes(table, found),
         "layer_details": [(one.label, layers.sentence(one), layers.detail_grids(one)) for _, one in found],
     }
 
@@ -188,7 +202,7 @@ def _details(table: RunTable) -> dict[str, Any]:
     share = view.harness_share(table)
     return {
         "sample_panels": figures.sample_panels(table.facets),
-        "thinned": interactive.was_thinned(table, figures.MAX_DRAWN),
+        "thinned": interactive.was_thinned(table, figures.drawn_per_round(table.facets)),
         "parity": view.parity(table),
         "parity_summary": view.parity_summary(table),
         "parity_failed": any(flag.name == "parity_failed" for flag in table.flags),
@@ -236,7 +250,9 @@ def _sections(page: dict[str, Any]) -> list[tuple[str, str]]:
         ("built", "Built, not timed", page["untimed"] is not None),
         ("devices", "Devices", bool(page["devices"])),
         ("layers", "Layers", page["layers"] is not None),
+        *((section.anchor, section.short, True) for section in page["machine_sections"]),
         ("cost", "FLOPs", bool(page["cost_chart"] or page["cost_panels"])),
+        ("rank", "Ranks", page["rank_grid"] is not None),
         ("rate", "Rate", bool(page["rate_panels"])),
         ("fusion", "Fusion", page["fusion"] is not None),
         ("accuracy", "Accuracy", page["published"] is not None),
@@ -249,20 +265,25 @@ def _sections(page: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _embedded(table: RunTable) -> str:
-    """The charts' data as JSON that cannot end its script element."""
+    """The charts' data as JSON."""
     data: dict[str, Any] = {"samples": interactive.sample_browser(table)}
     cost = interactive.cost_chart(table)
     if cost:
         data["cost"] = cost
     data["cost_layout"] = interactive.base_layout()
+    return _json(data)
+
+
+def _json(data: dict[str, Any] | None) -> str:
+    """Text that cannot end the script element it stands in."""
     return json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
 
-def _scripts() -> list[str]:
-    """plotly's own bundle, as its package ships it, and the page's script."""
+def _scripts(*more: str) -> list[str]:
+    """plotly's own bundle, as its package ships it, and the page's scripts."""
     from plotly.offline import get_plotlyjs
 
-    return [str(get_plotlyjs()), _asset("report.js")]
+    return [str(get_plotlyjs()), _asset("report.js"), *(_asset(name) for name in more)]
 
 
 def _asset(name: str) -> str:

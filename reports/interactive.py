@@ -12,10 +12,11 @@ from reports.palette import INK, MARKER_NAMES, SERIES
 from reports.records import CaseResult
 from reports.statistics import counted_rounds
 from reports.tables import Facet, Row, RunTable
-from reports.thinning import thinned
+from reports.thinning import share, thinned
 
-MAX_SHOWN = 120  # samples per round in the sample browser
-MAX_WARMUP_SHOWN = 20
+_MAX_SHOWN, _MIN_SHOWN = 120, 12  # samples per round in the sample browser
+_SHOWN_IN_ALL = 100_000
+_WARMUP_SHARE = 6  # of the samples that are shown
 _AXES = {"gmacs": "GMACs per inference", "params_m": "parameters, M"}
 _FONT = {
     "family": "-apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Helvetica, Arial, sans-serif",
@@ -32,8 +33,8 @@ def cost_chart(table: RunTable) -> dict[str, Any] | None:
     traces = [_trace(facet, place, table.unit) for place, facet in enumerate(facets)]
     layout = {
         **base_layout(),
-        "xaxis": _log_axis(_AXES["gmacs"]),
-        "yaxis": _log_axis(f"median latency, {table.unit[1]}"),
+        "xaxis": axis(_AXES["gmacs"], log=True),
+        "yaxis": axis(f"median latency, {table.unit[1]}", log=True),
     }
     axes = {
         cost: {"title": title, "xs": [[getattr(row, cost) for row in _costed(facet)] for facet in facets]}
@@ -57,6 +58,8 @@ def base_layout() -> dict[str, Any]:
 
 def sample_browser(table: RunTable) -> dict[str, Any]:
     """Raw samples of every case, thinned for drawing, in the table's time unit; warm-up apart."""
+    rounds = sum(len(row.measurement.rounds) for row in table.rows)
+    most = share(_SHOWN_IN_ALL, rounds, most=_MAX_SHOWN, least=_MIN_SHOWN)
     return {
         "unit": table.unit[1],
         "colors": list(SERIES),
@@ -64,7 +67,7 @@ def sample_browser(table: RunTable) -> dict[str, Any]:
             {
                 "label": f"{row.label}, {facet.title}",
                 "summary": _one_line(row),
-                "rounds": _rounds(row.result, table.unit),
+                "rounds": _rounds(row.result, table.unit, most),
             }
             for facet in table.facets
             for row in facet.rows
@@ -77,16 +80,13 @@ def was_thinned(table: RunTable, most: int) -> bool:
     return any(r.samples_ns.size > most for row in table.rows for r in row.measurement.rounds)
 
 
-def _log_axis(title: str) -> dict[str, Any]:
-    """A log axis with the same plain numbers whatever its range: plotly shows those that are in it."""
+def axis(title: str, *, log: bool) -> dict[str, Any]:
+    """A log axis has the same plain numbers whatever its range: plotly shows those that are in it."""
+    plain = {"title": {"text": title}, "gridcolor": "#e6eaee", "zeroline": False}
+    if not log:
+        return {**plain, "type": "linear"}
     ticks = [float(f"{m}e{e}") for e in range(-6, 6) for m in (1, 1.5, 2, 3, 5, 7)]
-    return {
-        "title": {"text": title},
-        "type": "log",
-        "gridcolor": "#e6eaee",
-        "tickvals": ticks,
-        "ticktext": [f"{tick:g}" for tick in ticks],
-    }
+    return {**plain, "type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
 
 
 def _costed(facet: Facet) -> list[Row]:
@@ -159,7 +159,7 @@ def _one_line(row: Row) -> str:
     )
 
 
-def _rounds(result: CaseResult, unit: tuple[float, str]) -> list[dict[str, Any]]:
+def _rounds(result: CaseResult, unit: tuple[float, str], most: int) -> list[dict[str, Any]]:
     measurement = result.measurement
     rounds = measurement.rounds if measurement else ()
     counted = {id(r) for r in counted_rounds(rounds)}
@@ -167,8 +167,8 @@ def _rounds(result: CaseResult, unit: tuple[float, str]) -> list[dict[str, Any]]
         {
             "name": f"round {r.round_index + 1}" + (f", attempt {r.attempt + 1}" if r.attempt else ""),
             "counted": id(r) in counted,
-            "samples": _shown(r.samples_ns, r.loop_count * unit[0], MAX_SHOWN),
-            "warmup": _shown(r.warmup_ns, r.loop_count * unit[0], MAX_WARMUP_SHOWN),
+            "samples": _shown(r.samples_ns, r.loop_count * unit[0], most),
+            "warmup": _shown(r.warmup_ns, r.loop_count * unit[0], max(3, most // _WARMUP_SHARE)),
         }
         for r in rounds
     ]

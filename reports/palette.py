@@ -16,3 +16,4 @@ PALE: Final = "#9aa7b4"
 GRID: Final = "#dfe4e9"
 SERIES: Final = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY, INK, MUTED)
 MARKER_NAMES: Final = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "x", "star")
+MARKER_SIGNS: Final = dict(zip(MARKER_NAMES, "●■▲◆▼✚✖★", strict=True))

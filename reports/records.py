@@ -106,7 +106,8 @@ class StoredRun:
 class PublishedLatency:
     """Milliseconds on the authors' own device: `runtime` (`TensorRT`, `Core ML`), `setup` and `source`.
 
-    `error` says how exact a figure is that was read off a plot; empty for one from a table.
+    `error` says how exact a figure is that was read off a plot; empty for one from a table. `error_ms` is
+    the same as a number.
     """
 
     ms: float
@@ -114,14 +115,15 @@ class PublishedLatency:
     setup: str
     source: str
     error: str = ""
+    error_ms: float = 0.0
 
 
 @dataclass(frozen=True)
 class PublishedFigure:
     """What others published about a model: shown beside our measurement, never mixed with it.
 
-    `model` is a case's model name, `resolution` the input side; `top1` ImageNet accuracy in percent, and
-    `source` where it stands.
+    `model` is a case's model name, `resolution` the input side; `top1` ImageNet-1K accuracy in percent, and
+    `source` where it stands; `family` the name of the architecture's family.
     """
 
     model: str
@@ -129,3 +131,23 @@ class PublishedFigure:
     source: str
     top1: float | None = None
     latencies: tuple[PublishedLatency, ...] = ()
+    family: str = ""
+
+
+@dataclass(frozen=True)
+class PublishedPoint:
+    """A network of somebody's accuracy-latency figure, by the name that it has there, whether measured here
+    or not.
+
+    `model` is its name among the run's cases, empty where the run has none of it. `setting` is what it was
+    trained on; `params_m` may come from another source than the latency.
+    """
+
+    network: str
+    family: str
+    resolution: int
+    top1: float
+    latency: PublishedLatency
+    setting: str
+    params_m: float | None = None
+    model: str = ""

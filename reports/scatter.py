@@ -1,4 +1,4 @@
-"""Scatter panels for print: latency over what is said to predict it, and accuracy over latency."""
+"""Scatter panels for print: latency over what is said to predict it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from reports import drawing as d
-from reports import formatting as fmt
 from reports import palette as colour
 from reports.drawing import Drawing
 from reports.findings import CostAgreement
 from reports.tables import Facet, Row
 
 _MAX_RATE_LINES = 4
+_MAX_LABELS = 24
 _PROXIES = {"gmacs": ("GMACs", "GMACs per inference"), "params_m": ("parameters", "parameters, M")}
 
 
@@ -31,31 +31,6 @@ def cost_panels(
             for cost in _PROXIES
             if (facet.title, cost) in agreements
         ]
-
-
-def accuracy_panel(
-    points: Sequence[tuple[Row, float]], title: str, name: str, unit: tuple[float, str]
-) -> Drawing:
-    """Published top-1 accuracy over measured latency; the frontier joins what nothing beats on both."""
-    with matplotlib.rc_context(d.style()):
-        figure, axes = d.new_axes(3.2)
-        d.frame(figure, left_in=0.62, right_in=0.25, bottom_in=0.5)
-        xs = [row.summary.median_ns / unit[0] for row, _ in points]
-        ys = [accuracy for _, accuracy in points]
-        best = _frontier(xs, ys)
-        axes.plot([xs[i] for i in best], [ys[i] for i in best], color=colour.SKY, lw=1.2, zorder=1)
-        colors = [colour.BLUE if i in best else colour.MUTED for i in range(len(points))]
-        axes.scatter(xs, ys, s=26, c=colors, zorder=3)
-        axes.set_xlabel(f"median latency, {unit[1]}")
-        axes.set_ylabel("published top-1, %")
-        axes.margins(0.14)
-        axes.grid(color=colour.GRID, lw=0.5)
-        d.place_labels(axes, list(zip(xs, ys, strict=True)), [r.label for r, _ in points], colors=colors)
-        alt = "; ".join(
-            f"{row.label} {fmt.latency(row.summary.median_ns, row.summary.half_width)}, {accuracy:g} %"
-            for row, accuracy in points
-        )
-        return Drawing(name, title, f"Accuracy over latency at {title}: {alt}.", d.to_svg(figure, name))
 
 
 def _cost_panel(
@@ -76,22 +51,35 @@ def _cost_panel(
         axes.plot(*zip(*ends, strict=True), color=colour.VERMILLION, lw=1.0, alpha=0.75, zorder=2)
     colors = [colour.BLUE if row in facet.leaders else colour.INK for row in rows]
     axes.scatter([x for x, _ in points], [y for _, y in points], s=22, c=colors, zorder=3)
-    d.place_labels(axes, points, [d.short(row.label, 18) for row in rows], colors=colors)
+    d.place_labels(axes, points, _labels(rows, facet, agreement), colors=colors)
     tau = "undefined" if agreement.tau is None else f"{agreement.tau:.2f}"
     alt = f"Latency over {proxy} at {facet.title}; Kendall's tau is {tau}."
     return Drawing(name, f"{facet.title}: latency over {proxy}", alt, d.to_svg(figure, name), f"τ = {tau}")
 
 
+def _labels(rows: Sequence[Row], facet: Facet, agreement: CostAgreement) -> list[str]:
+    """Every name where there is room for them; of many, the fastest and those that lines join."""
+    shown = {row.case.id for row in facet.leaders[:_MAX_LABELS]}
+    shown |= {end.case.id for it in agreement.inversions for end in (it.small, it.large)}
+    few = len(rows) <= _MAX_LABELS
+    return [d.short(row.label, 18) if few or row.case.id in shown else "" for row in rows]
+
+
 def _log_limits(axes: Axes, points: Sequence[tuple[float, float]]) -> None:
-    """Room for labels around the points, and plain numbers on both axes."""
-    for values, axis in zip(zip(*points, strict=True), (axes.xaxis, axes.yaxis), strict=True):
-        low, high = min(values), max(values)
-        room = max(1.12, (high / low) ** 0.16)
-        (axes.set_xlim if axis is axes.xaxis else axes.set_ylim)(low / room, high * room)
-        axis.set_major_locator(_plain_ticks(low / room, high * room))
-        axis.set_minor_locator(NullLocator())
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    for values, name in zip(zip(*points, strict=True), ("x", "y"), strict=True):
+        plain_axis(axes, values, name)
     axes.grid(color=colour.GRID, lw=0.5)
+
+
+def plain_axis(axes: Axes, values: Sequence[float], name: str) -> None:
+    """Plain numbers on a log axis (`x` or `y`), and room for labels around the points."""
+    axis, limit = (axes.xaxis, axes.set_xlim) if name == "x" else (axes.yaxis, axes.set_ylim)
+    low, high = min(values), max(values)
+    room = max(1.12, (high / low) ** 0.16)
+    limit(low / room, high * room)
+    axis.set_major_locator(_plain_ticks(low / room, high * room))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
 def _plain_ticks(low: float, high: float) -> FixedLocator:
@@ -129,12 +117,3 @@ def _round_rates(slowest: float, fastest: float) -> list[float]:
     rates = [m * 10.0**e for e in exponents for m in (1, 2, 5) if slowest < m * 10.0**e < fastest]
     powers = [10.0**e for e in exponents if slowest < 10.0**e < fastest]
     return rates if len(rates) <= _MAX_RATE_LINES else powers
-
-
-def _frontier(xs: Sequence[float], ys: Sequence[float]) -> list[int]:
-    """Indices that no other point beats on both axes, by increasing x."""
-    best: list[int] = []
-    for i in sorted(range(len(xs)), key=lambda i: (xs[i], -ys[i])):
-        if not best or ys[i] > ys[best[-1]]:
-            best.append(i)
-    return best

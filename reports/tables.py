@@ -190,9 +190,10 @@ def fused_pairs(table: RunTable) -> list[tuple[Row, Row, Ratio]]:
 
 
 def fused_facets(table: RunTable) -> tuple[Facet, ...]:
-    """The groups that answer the main question: unfused ones only where nothing fused was measured."""
-    fused = tuple(f for f in table.facets if f.settings["fusion"] == "fused")
-    return fused or table.facets
+    """The groups that answer the main question: no unfused ones and no machine's peaks, where others are."""
+    models = tuple(f for f in table.facets if not f.rows[0].case.model.name.startswith("peak/"))
+    fused = tuple(f for f in models or table.facets if f.settings["fusion"] == "fused")
+    return fused or models or table.facets
 
 
 def _row(result: CaseResult, target: float) -> Row | None:

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
+from reports import additivity, layers, parts
 from reports import formatting as fmt
-from reports import layers, parts
 from reports.findings import headline
 from reports.flags import is_simulated
 from reports.focus import sentence
@@ -53,7 +53,7 @@ def print_table(
     if simulated:
         which = f"{simulated} of {fmt.count(len(table.rows), 'result')}"
         console.print(Text(f" SIMULATED: {which} come from no device ", style="bold white on red"))
-    console.print(Text(headline(table), style="bold"))
+    console.print(Text(additivity.headline(table) or headline(table), style="bold"))
     if against := sentence(table):
         console.print(Text(against))
     console.print(_subtitle(table), style="dim")
@@ -203,10 +203,8 @@ def _print_layers(table: RunTable, console: Console) -> None:
     if found:
         console.print()
         console.print(Text("Where the time goes", style="bold"))
-    several = len({row.case.model.shape_label for row, _ in found}) > 1
-    for row, profile in found:
-        name = f"{row.label} {row.case.model.shape_label}" if several else row.label
-        text = Text.assemble((f"{name}: ", "bold"), layers.sentence(profile))
+    for _, profile in found:
+        text = Text.assemble((f"{profile.label}: ", "bold"), layers.sentence(profile))
         console.print(Padding(text, (0, 0, 0, 2), expand=False))
 
 

@@ -8,6 +8,11 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 
 
+def share(budget: int, users: int, *, most: int, least: int) -> int:
+    """How many points each of `users` may draw, so that a page of a thousand cases still opens at once."""
+    return max(least, min(most, budget // max(1, users)))
+
+
 def thinned(values: Floats, most: int) -> Floats:
     """At most `most` (3 or more) of the values, evenly spaced in order, the extremes always among them."""
     if values.size <= most:

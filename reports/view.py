@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 from converters.artifact import Artifact, Step
 from reports import findings
@@ -25,6 +26,7 @@ LEDGER = {
     "timed_ns": "timed work",
     "parent_ns": "parent",
 }
+_MAX_PARITY_TABLES = 50
 _ASKED_FOR = ("conversion_ns", "warmup_ns", "timed_ns", "devices_ns")
 
 
@@ -88,11 +90,27 @@ def fusion(pairs: Sequence[tuple[Row, Row, Ratio]], names: Sequence[str], unit: 
 
 
 def parity(table: RunTable) -> list[Grid]:
-    """The parity ledger: one small table per artifact, as several backends may load the same file."""
+    """The parity ledger: one small table per artifact, as several backends may load the same file.
+
+    Many artifacts share one table: a browser takes its time over a thousand of them.
+    """
     artifacts = {(a.key, a.sha256): a for r in _all_results(table) if (a := r.artifact)}
+    if len(artifacts) > _MAX_PARITY_TABLES:
+        lines = tuple(line for artifact in artifacts.values() for line in _artifact_lines(artifact))
+        return [Grid("Every artifact, step by step", (("Artifact", False, ""), *_PARITY_HEADS), lines)]
     return [
         Grid(_artifact_text(artifact), _PARITY_HEADS, tuple(_step_line(step) for step in artifact.steps))
         for artifact in artifacts.values()
+    ]
+
+
+def _artifact_lines(artifact: Artifact) -> list[Line]:
+    """Its steps, and what it is before the first of them."""
+    lines = [_step_line(step) for step in artifact.steps]
+    heads = [Cell(_artifact_text(artifact), css="artifact"), *[Cell("")] * (len(lines) - 1)]
+    return [
+        replace(line, cells=(head, *line.cells))
+        for head, line in zip(heads[: len(lines)], lines, strict=True)
     ]
 
 

@@ -192,13 +192,13 @@ def tree_bytes(root: psutil.Process) -> int:
     return total
 
 
-def test_engines_of_the_variants_suite(tmp_path):
+def test_engines_of_variants_core(tmp_path):
     """From an empty cache, then once more with all of it there. For a machine without a GPU."""
     if availability("trt", "cuda") is None:
         pytest.skip("this machine has a GPU: the engines would be timed too")
     (tmp_path / "bench.toml").write_text((ROOT / "bench.toml").read_text())
     config = ("--config", str(tmp_path / "bench.toml"))
-    argv = ("--suite", "variants", "--backend", "trt", "--target", "sm89", *config)
+    argv = ("--suite", "variants-core", "--backend", "trt", "--target", "sm89", *config)
     artifacts = tmp_path / "artifacts"
 
     code, seconds, peak_bytes = watched(*argv, cwd=tmp_path)

@@ -25,7 +25,7 @@ shapes = ["14x14x384"]
 def test_every_shipped_suite_makes_a_plan():
     config = load(SHIPPED)
     plans = {name: make(config, name, Overrides(), {}) for name in config.suites}
-    assert {"blocks", "variants", "smoke"} <= set(plans)
+    assert {"blocks", "variants", "variants-core", "smoke"} <= set(plans)
     assert all(plan.cases for plan in plans.values())
     assert len({case.id for plan in plans.values() for case in plan.cases}) >= 60
 

@@ -1,4 +1,4 @@
-"""Every network of the variants suite becomes a real engine, through the plan and the workers of a suite."""
+"""Every network of variants-core becomes a real engine, through the plan and the workers of a suite."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def converted(cache: Path, overrides: Overrides, events: list[str] | None = None) -> Outcomes:
-    plan = make(load(ROOT / "bench.toml"), "variants", overrides, {})
+    plan = make(load(ROOT / "bench.toml"), "variants-core", overrides, {})
     told = events if events is not None else []
     requests = plan.requests().values()
     return dict(convert_all(requests, cache, on_event=lambda event: told.append(event.kind)))
 
 
-def test_every_network_of_the_variants_suite_builds(cache: Path) -> None:
+def test_every_network_of_variants_core_builds(cache: Path) -> None:
     outcomes = converted(cache, Overrides(backends=("trt",), targets=("sm89",)))
     assert len(outcomes) == 18
     for request, artifact in outcomes.items():

@@ -9,7 +9,7 @@ import pytest
 
 from reports import figures, findings, scatter
 from reports.tables import build, fused_facets, fused_pairs
-from reports.thinning import thinned
+from reports.thinning import share, thinned
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -61,6 +61,24 @@ def test_ids_do_not_collide_in_one_page(drawings):
     for drawing in drawings:
         known = set(re.findall(r'\bid="([^"]+)"', drawing.svg))
         assert set(re.findall(r'(?:href="|url\()#([^")]+)', drawing.svg)) <= known
+
+
+def test_figures_say_nothing_twice(drawings):
+    """A page of a thousand cases holds tens of thousands of these elements."""
+    for drawing in drawings:
+        assert drawing.svg.count("font-family") == 1
+        assert "rotate(-0" not in drawing.svg
+        assert "<g>" not in drawing.svg
+        assert not re.search(r"\d\.\d{3}", drawing.svg)
+        ids = re.findall(r'\bid="([^"]+)"', drawing.svg)
+        assert set(ids) == set(re.findall(r'(?:href="|url\()#([^")]+)', drawing.svg))
+
+
+def test_a_page_knows_the_place_of_a_figure_out_of_sight(drawings):
+    for drawing in drawings:
+        width, height = (float(side) for side in drawing.aspect.split(" / "))
+        assert 300 < width < 330
+        assert height > 60
 
 
 def test_figures_hold_no_date_and_come_out_equal(table, drawings):
@@ -137,10 +155,6 @@ def test_a_rate_needs_two_cases_and_gmacs(sample):
     assert figures.rate_panels(build(sample.run_of([bare])).facets) == []
 
 
-def test_the_frontier_holds_what_nothing_beats():
-    assert scatter._frontier([1.0, 2.0, 3.0, 1.0], [70.0, 69.0, 80.0, 75.0]) == [3, 2]
-
-
 def test_thinning_keeps_order_and_extremes():
     values = np.random.default_rng(0).normal(size=1000)
     kept = thinned(values, 60)
@@ -150,6 +164,25 @@ def test_thinning_keeps_order_and_extremes():
     assert places == sorted(places)
     assert thinned(values[:60], 60) is not None
     assert thinned(values[:60], 60).size == 60
+
+
+def test_many_cases_share_what_a_page_can_draw():
+    assert share(30_000, 100, most=60, least=3) == 60
+    assert share(30_000, 1_000, most=60, least=3) == 30
+    assert share(30_000, 100_000, most=60, least=3) == 3
+    assert share(30_000, 0, most=60, least=3) == 60
+
+
+def test_of_many_points_few_are_named(sample):
+    results = [
+        sample.measured(sample.block_case(f"block/b{i}", 14, 384), 0.1 + 0.01 * i, 1.0, 90.0, seed=i)
+        for i in range(40)
+    ]
+    (facet,) = build(sample.run_of(results)).facets
+    found = {(facet.title, "gmacs"): findings.cost_agreement(facet, "gmacs")}
+    (drawing,) = scatter.cost_panels([facet], found, (1e6, "ms"))
+    named = [word for word in texts(drawing).split() if re.fullmatch(r"b\d+", word)]
+    assert 1 <= len(named) < 24
 
 
 def test_equal_lines_of_rate_are_few():
