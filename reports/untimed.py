@@ -6,16 +6,18 @@ Nothing here is a latency of this project's: a published one carries its device,
 from __future__ import annotations
 
 import string
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from models.spec import Case
 from reports import formatting as fmt
 from reports.grids import Cell, Grid, Line
 from reports.records import CaseResult, PublishedFigure, PublishedLatency
 from reports.tables import RunTable, short_name
 
 # The runtime that a published latency was taken on, by the backend whose rows it stands beside.
-_RUNTIMES = {"trt": "TensorRT"}
+_RUNTIMES = {"trt": "TensorRT", "coreml": "Core ML"}
 _MARKS = f"*†‡§¶#{string.ascii_lowercase}"
 
 
@@ -44,9 +46,20 @@ class UntimedRow:
 
 
 def rows(table: RunTable, published: Sequence[PublishedFigure] | None) -> list[UntimedRow]:
-    """In plan order."""
+    """In plan order. Of several setups that a network was published for, the one that most of them share."""
     figures = {(figure.model, figure.resolution): figure for figure in published or ()}
-    return [_row(result, table.varying, figures) for result in table.untimed]
+    told = [_published_of(result.case, figures) for result in table.untimed]
+    shared = Counter(one.setup for latencies in told for one in latencies)
+    chosen = [max(latencies, key=lambda one: shared[one.setup], default=None) for latencies in told]
+    both = zip(table.untimed, chosen, strict=True)
+    return [_row(result, table.varying, latency) for result, latency in both]
+
+
+def _published_of(case: Case, figures: Mapping[tuple[str, int], PublishedFigure]) -> list[PublishedLatency]:
+    """Of the runtime that the case is built for."""
+    figure = figures.get((case.model.name, case.model.resolution))
+    runtime = _RUNTIMES.get(case.backend)
+    return [one for one in figure.latencies if one.runtime == runtime] if figure else []
 
 
 def summary(table: RunTable) -> str:
@@ -119,17 +132,13 @@ def grid(found: Sequence[UntimedRow]) -> Grid | None:
     return Grid("What the builder tells of each file", tuple(head for head, _ in kept), lines)
 
 
-def _row(
-    result: CaseResult, varying: Sequence[str], figures: Mapping[tuple[str, int], PublishedFigure]
-) -> UntimedRow:
+def _row(result: CaseResult, varying: Sequence[str], published: PublishedLatency | None) -> UntimedRow:
     from reports.tables import settings
 
     artifact, case = result.artifact, result.case
     told = artifact.facts if artifact else {}
     words = settings(case)
     build_ns = _number(told.get("build_ns")) or (artifact.conversion_ns if artifact else None)
-    figure = figures.get((case.model.name, case.model.resolution))
-    runtime = _RUNTIMES.get(case.backend)
     return UntimedRow(
         result,
         short_name(case),
@@ -139,7 +148,7 @@ def _row(
         _number(told.get("layers")),
         _number(told.get("weights_bytes")),
         _number(told.get("activation_bytes")),
-        next((one for one in figure.latencies if one.runtime == runtime), None) if figure else None,
+        published,
     )
 
 

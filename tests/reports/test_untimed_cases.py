@@ -11,9 +11,10 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from models.spec import Case, ModelSpec
+from reports import untimed
 from reports.findings import headline
 from reports.html import render
-from reports.records import CaseResult, PublishedFigure, PublishedLatency
+from reports.records import CaseResult, PublishedFigure, PublishedLatency, StoredRun
 from reports.tables import build
 from reports.terminal import print_table
 from runners.measurement import Failure
@@ -198,3 +199,29 @@ def test_a_published_latency_is_on_no_axis(engines_run):
 def test_a_page_without_them_has_no_such_section(blocks_run):
     assert 'id="built"' not in render(blocks_run)
     assert 'id="layers"' not in render(blocks_run)
+
+
+def test_networks_stand_beside_figures_of_one_setup_where_there_is_one(sample):
+    """A phone that one paper used alone is left out where another one has all of them."""
+    names = ("nextvit_small", "nextvit_base", "timm/resnet101")
+    both = [
+        PublishedFigure(
+            name,
+            224,
+            "",
+            None,
+            (
+                PublishedLatency(1.0 + place, "Core ML", f"phone {place}", "its own paper"),
+                PublishedLatency(7.0, "TensorRT", T4, "the README"),
+                PublishedLatency(3.0 + place, "Core ML", "the shared phone", "the README"),
+            ),
+        )
+        for place, name in enumerate(names)
+    ]
+    cases = [Case(ModelSpec.of(name), "coreml", device="iphone", precision="fp16") for name in names]
+    failure = Failure("unavailable", REASON, CARRY, built=True)
+    results = [CaseResult(case, sample.make_artifact(case, 5.8, 31.7), (), failure, 1) for case in cases]
+    run = StoredRun(sample.networks_run().info, tuple(results), ())
+    told = untimed.rows(build(run), both)
+    assert [row.published.setup for row in told if row.published] == ["the shared phone"] * 3
+    assert [row.published_text for row in told] == ["3.0 ms", "4.0 ms", "5.0 ms"]
