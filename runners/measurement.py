@@ -32,7 +32,7 @@ class Timing:
     is `off` or a list of cores, of which a measuring process takes as many as its case has threads.
     """
 
-    min_rounds: int = 10
+    min_rounds: int = 12
     max_rounds: int = 20
     round_seconds: float = 0.6
     min_samples: int = 5

@@ -131,6 +131,7 @@ class Processes:
         if self._next is not None:
             self._next.wait(until=_is_ready)
             if self._next.over:
+                self._next.begun_ns = time.perf_counter_ns()  # its time was the first one's, that waited
                 self._next.end()
 
     def _drop(self) -> None:
