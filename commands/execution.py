@@ -121,14 +121,13 @@ class Execution:
         """Here first, then on devices with an agent of their own."""
         jobs = self._jobs(recording)
         if jobs:
-            done = {r.case.id: r.rounds for r in recording.stored.results if r.case.id in jobs}
-            observer = SuiteObserver(self.plan, progress, done)
+            observer = SuiteObserver(self.plan, progress, recording.rounds_of(jobs))
             recording.measure(jobs, self.plan.timing, observe=observer, cases=self.plan.cases)
         if self.on_devices:
             from commands.device_cases import DeviceCases, outbox_of
 
             outbox, take_over = outbox_of(self.store.path), recording.take_over
-            with recording.on_devices():
+            with recording.time_spent("devices"):
                 DeviceCases(
                     self.on_devices,
                     recording.info,

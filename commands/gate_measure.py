@@ -72,7 +72,7 @@ class PairedRun:
                 if isinstance(outcome, Round):
                     self.rounds.setdefault(case_id, []).append(outcome)
 
-            with recording.measuring():
+            with recording.time_spent("here"):
                 measure(
                     jobs,
                     self.timing,

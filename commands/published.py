@@ -9,7 +9,6 @@ from typing import Any
 
 from commands import UsageError
 from models.published import Published, PublishedError, rows_of, table
-from models.spec import ModelSpec
 from reports.records import PublishedFigure, PublishedLatency, PublishedPoint, StoredRun
 
 # Classification by a network trained on ImageNet-1K alone. Weights trained on more images, and quantized
@@ -24,13 +23,7 @@ def published_figures(run: StoredRun) -> tuple[PublishedFigure, ...]:
     Recipes of training differ by percents: the accuracies of a family are from one table where one has them,
     the one that has most.
     """
-    rows = {
-        (model.name, model.resolution): [
-            row for row in rows_of(model.name) if _comparable(row, model.resolution)
-        ]
-        for model in _models(run)
-        if not (model.is_block or model.options)
-    }
+    rows = _comparable_rows(run)
     origins = Counter(
         origin for some in rows.values() for origin in {_origin(row) for row in some if row.acc_top1}
     )
@@ -39,13 +32,7 @@ def published_figures(run: StoredRun) -> tuple[PublishedFigure, ...]:
 
 def published_points(run: StoredRun) -> tuple[PublishedPoint, ...]:
     """Others' accuracy-latency figures, whole: of every setup in which a network of the run was published."""
-    ours = {
-        row.line: model.name
-        for model in _models(run)
-        if not (model.is_block or model.options)
-        for row in rows_of(model.name)
-        if _comparable(row, model.resolution)
-    }
+    ours = {row.line: name for (name, _), some in _comparable_rows(run).items() for row in some}
     params_m = {row.model: row.params_m for row in reversed(table()) if row.task == "cls" and row.params_m}
     found: dict[tuple[str, str, int, str], PublishedPoint] = {}
     for row in sorted(table(), key=lambda row: row.digitised):
@@ -71,9 +58,17 @@ def check() -> None:
         raise UsageError(f"{error}; put the table back as it was delivered, or correct the row") from None
 
 
-def _models(run: StoredRun) -> list[ModelSpec]:
+def _comparable_rows(run: StoredRun) -> dict[tuple[str, int], list[Published]]:
+    """By name and resolution of the run's networks; none of a block or of other options than published."""
     check()
-    return list(dict.fromkeys(result.case.model for result in run.results))
+    models = dict.fromkeys(result.case.model for result in run.results)
+    return {
+        (model.name, model.resolution): [
+            row for row in rows_of(model.name) if _comparable(row, model.resolution)
+        ]
+        for model in models
+        if not (model.is_block or model.options)
+    }
 
 
 def _origin(row: Published) -> tuple[str, str, str, int | None]:

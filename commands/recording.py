@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Literal
 
 from commands.resuming import first_rounds, is_known, ledger
 from commands.timing import comparison
@@ -16,6 +18,8 @@ from reports.store import Store
 from runners.measurement import Failure, Job, Phases, Round, Timing
 from runners.suite import measure
 from runners.suite_events import Event
+
+Place = Literal["here", "devices"]
 
 
 @dataclass
@@ -36,7 +40,8 @@ class Recording:
         self.stored: StoredRun = self.store.load_run(self.info.run_id)
         self._done = {(r.case.id, one.round_index) for r in self.stored.results for one in r.rounds}
         self._phases: list[Phases] = []
-        self._failed_ns = self._measuring_ns = self._devices_ns = 0
+        self._failed_ns = 0
+        self._spent_ns: Counter[Place] = Counter()
 
     @property
     def is_open(self) -> bool:
@@ -54,35 +59,30 @@ class Recording:
         """Interleaved rounds here, each stored as it ends. Raises what `runners.suite.measure` raises."""
         from reports.statistics import converged
 
-        with self.measuring():
+        with self.time_spent("here"):
             measure(
                 jobs,
                 timing,
                 converged=lambda rounds: converged(rounds, timing.target),
                 commit=self.commit,
-                done={r.case.id: r.rounds for r in self.stored.results if r.case.id in jobs},
+                done=self.rounds_of(jobs),
                 observe=observe,
                 first_rounds=first_rounds(self.stored, timing.min_rounds),
                 groups={case.id: comparison(case) for case in cases},
             )
 
-    @contextmanager
-    def measuring(self) -> Iterator[None]:
-        """Time in which processes of this machine measure."""
-        begun_ns = time.perf_counter_ns()
-        try:
-            yield
-        finally:
-            self._measuring_ns += time.perf_counter_ns() - begun_ns
+    def rounds_of(self, case_ids: Container[str]) -> dict[str, tuple[Round, ...]]:
+        """What was stored of these cases when the recording began."""
+        return {r.case.id: r.rounds for r in self.stored.results if r.case.id in case_ids}
 
     @contextmanager
-    def on_devices(self) -> Iterator[None]:
-        """Time in which devices measure."""
+    def time_spent(self, place: Place) -> Iterator[None]:
+        """Time in which processes of this machine measure, or devices do."""
         begun_ns = time.perf_counter_ns()
         try:
             yield
         finally:
-            self._devices_ns += time.perf_counter_ns() - begun_ns
+            self._spent_ns[place] += time.perf_counter_ns() - begun_ns
 
     def commit(self, case_id: str, outcome: Round | Failure) -> None:
         """What a process of this machine found. Raises StoreError."""
@@ -101,11 +101,13 @@ class Recording:
         Its phases are of the device's clock and say nothing of this machine's time. Raises StoreError.
         """
         if isinstance(outcome, Failure):
-            if not is_known(self.stored, case_id, outcome):
-                self._append(case_id, outcome, artifact or self.files.get(case_id))
-        elif (case_id, outcome.round_index) not in self._done:
+            if is_known(self.stored, case_id, outcome):
+                return
+        elif (case_id, outcome.round_index) in self._done:
+            return
+        self._append(case_id, outcome, artifact or self.files.get(case_id))
+        if isinstance(outcome, Round):
             self._done.add((case_id, outcome.round_index))
-            self._append(case_id, outcome, artifact or self.files.get(case_id))
             self.rounds_added += 1
 
     def _append(self, case_id: str, outcome: Round | Failure, artifact: Artifact | None) -> None:
@@ -123,10 +125,10 @@ class Recording:
         """
         if not self.is_open:
             return
-        parts = ledger(self._phases, measuring_ns=self._measuring_ns, failed_ns=self._failed_ns)
+        parts = ledger(self._phases, measuring_ns=self._spent_ns["here"], failed_ns=self._failed_ns)
         if conversion_ns is not None:
             parts["conversion_ns"] = conversion_ns
-        if self._devices_ns:
-            parts["devices_ns"] = self._devices_ns
+        if self._spent_ns["devices"]:
+            parts["devices_ns"] = self._spent_ns["devices"]
         wall_ns = time.perf_counter_ns() - began_ns
         self.store.add_session(self.info.run_id, started_at_ns, wall_ns, parts)

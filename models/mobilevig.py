@@ -7,6 +7,7 @@ gives the convolutions before a BatchNorm biases, which the BatchNorm cancels; h
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -88,6 +89,16 @@ class FFN(nn.Module):
         return out
 
 
+def local_stages(widths: Sequence[int], depths: Sequence[int]) -> nn.Sequential:
+    """Stages of inverted residuals; all but the first halve the sides before."""
+    stages, channels = nn.Sequential(), widths[0]
+    for index, (width, depth) in enumerate(zip(widths, depths, strict=True)):
+        down = [] if index == 0 else [ConvBN(channels, width, kernel_size=3, stride=2)]
+        stages.append(nn.Sequential(*down, *(InvertedResidual(width) for _ in range(depth))))
+        channels = width
+    return stages
+
+
 class MobileViG(nn.Module):
     """Stem, three local stages, one graph stage, pooling, 1x1 convolution, two classifiers averaged."""
 
@@ -100,14 +111,8 @@ class MobileViG(nn.Module):
             ConvBN(first // 2, first, kernel_size=3, stride=2),
             nn.GELU(),
         )
-        self.stages = nn.Sequential()
-        channels = first
-        for index, (width, depth) in enumerate(
-            zip(variant.local_channels, variant.local_depths, strict=True)
-        ):
-            down = [] if index == 0 else [ConvBN(channels, width, kernel_size=3, stride=2)]
-            self.stages.append(nn.Sequential(*down, *(InvertedResidual(width) for _ in range(depth))))
-            channels = width
+        self.stages = local_stages(variant.local_channels, variant.local_depths)
+        channels = variant.local_channels[-1]
         width = variant.graph_channels
         graph = [block for _ in range(variant.graph_depth) for block in (SVGA(width), FFN(width))]
         self.stages.append(nn.Sequential(ConvBN(channels, width, kernel_size=3, stride=2), *graph))

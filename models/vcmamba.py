@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from models.folding import fold_into_next, replaced
 from models.heads import DistilledHead
 from models.layers import ConvBN
-from models.mobilevig import InvertedResidual
+from models.mobilevig import InvertedResidual, local_stages
 from models.selective_scan import selective_scan
 
 SIDE = 7  # of the last map, at 224
@@ -131,13 +131,8 @@ class VCMamba(nn.Module):
             ConvBN(first // 2, first, kernel_size=3, stride=2),
             nn.ReLU(),
         )
-        self.stages = nn.Sequential()
-        channels = first
-        for index, (width, depth) in enumerate(zip(variant.widths, variant.depths, strict=True)):
-            down = [] if index == 0 else [ConvBN(channels, width, kernel_size=3, stride=2)]
-            plain = depth - MAMBA_BLOCKS if index == 3 else depth
-            self.stages.append(nn.Sequential(*down, *(InvertedResidual(width) for _ in range(plain))))
-            channels = width
+        *plain, mixed = variant.depths
+        self.stages = local_stages(variant.widths, (*plain, mixed - MAMBA_BLOCKS))
         self.positions = nn.Parameter(torch.zeros(1, last, SIDE, SIDE))
         self.mamba = nn.Sequential(*(MambaBlock(last, side=SIDE) for _ in range(MAMBA_BLOCKS)))
         self.head = DistilledHead(last, num_classes)

@@ -10,7 +10,7 @@ from reports import accuracy
 from reports import formatting as fmt
 from reports.accuracy import AXIS, Network, described
 from reports.interactive import axis, base_layout
-from reports.records import PublishedFigure, PublishedPoint
+from reports.records import PublishedFigure, PublishedPoint, by_network
 from reports.tables import Facet, RunTable
 
 
@@ -21,7 +21,7 @@ def chart(
 
     A group is chosen by its settings, so that cases which may not be ranked never share an axis.
     """
-    found = accuracy.networks(table, {(f.model, f.resolution): f for f in published})
+    found = accuracy.networks(table, by_network(published))
     if not found:
         return None
     styles = accuracy.styles([n for _, some in found for n in some], points)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from reports import formatting as fmt
+from reports.flags import doubts
 from reports.grids import Cell, Grid, Line, number
 from reports.intervals import median_interval
 from reports.layer_names import module_paths
@@ -127,7 +128,7 @@ def sentence(one: Balance) -> str:
 
 def _doubt(one: Balance) -> str:
     doubtful = [row for row in (one.whole, *(part.row for part in one.parts)) if row.serious]
-    words = fmt.listing(sorted({flag.label for row in doubtful for flag in row.flags if flag.serious}))
+    words = doubts(flag for row in doubtful for flag in row.flags)
     number = f"{len(doubtful)} of these {1 + len(one.parts)} cases"
     return f" {number} carry a flag that puts their numbers in doubt ({words})." if doubtful else ""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
+from reports.flags import doubts
 from reports.formatting import MISSING, count, latency_interval, listing, percent, ratio, ratio_interval
 from reports.statistics import Ratio, kendall_tau, paired_ratio
 from reports.tables import Facet, Row, RunTable, fused_facets
@@ -218,8 +219,8 @@ def _everywhere(facets: list[Facet]) -> str:
 
 def _nothing_measured(table: RunTable) -> str:
     if any(f.rows for f in table.facets):
-        doubts = listing(sorted({flag.label for row in table.rows for flag in row.flags if flag.serious}))
-        return f"No result can be ranked: every measured case is flagged {doubts}."
+        why = doubts(flag for row in table.rows for flag in row.flags)
+        return f"No result can be ranked: every measured case is flagged {why}."
     if table.untimed and not table.failures:
         why = listing(list(dict.fromkeys(r.failure.message for r in table.untimed if r.failure)))
         return f"Nothing was timed: {count(len(table.untimed), 'case')} built, and {why}."

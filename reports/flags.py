@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reports.device_facts import facts_of, off_neural_engine
+from reports.formatting import listing
 from reports.records import CaseResult
 from reports.statistics import MIN_ROUNDS, OTHER_TOOL, Summary, counted_rounds
 from runners.measurement import Round
@@ -163,6 +164,11 @@ def ordered(found: Iterable[Flag]) -> tuple[Flag, ...]:
     places = {name: place for place, name in enumerate(FLAGS)}
     unique = {flag.name: flag for flag in found}
     return tuple(sorted(unique.values(), key=lambda f: (places.get(f.name, len(places)), f.name)))
+
+
+def doubts(found: Iterable[Flag]) -> str:
+    """The serious ones by name, each once: `drift and invalid`."""
+    return listing(sorted({flag.label for flag in found if flag.serious}))
 
 
 def is_simulated(result: CaseResult) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reports import formatting as fmt
 from reports.grids import Cell, Grid, Line
@@ -48,8 +48,8 @@ class Profile:
     slowest: tuple[Share, ...]
 
 
-def profile(row: Row, label: str = "") -> Profile | None:
-    """A case's profile, called by its row's label unless told; None where its runtime took none."""
+def profile(row: Row) -> Profile | None:
+    """A case's profile, called by its row's label; None where its runtime took none."""
     layers = mean_layers(row)
     if not layers:
         return None
@@ -58,7 +58,7 @@ def profile(row: Row, label: str = "") -> Profile | None:
     by_operator = all(operator_of(name) or name == BETWEEN_LAYERS for name in layers)
     placed_ns = sum(ns for name, ns in layers.items() if BY_NEIGHBOURS in name)
     return Profile(
-        label or row.label,
+        row.label,
         total_ns,
         row.summary.median_ns,
         placed_ns / total_ns if total_ns else 0.0,
@@ -77,10 +77,11 @@ def mean_layers(row: Row) -> dict[str, float]:
 
 def profiles(table: RunTable) -> list[tuple[Row, Profile]]:
     """Of every row that has one; where several groups have some, each is called by its group too."""
-    found = [(row, facet.title) for facet in table.facets for row in facet.rows if profile(row)]
-    several = len({title for _, title in found}) > 1
-    named = [(row, f"{row.label}, {title}" if several else row.label) for row, title in found]
-    return [(row, one) for row, label in named if (one := profile(row, label))]
+    found = [(row, f.title, one) for f in table.facets for row in f.rows if (one := profile(row))]
+    several = len({title for _, title, _ in found}) > 1
+    return [
+        (row, replace(one, label=f"{one.label}, {title}") if several else one) for row, title, one in found
+    ]
 
 
 def sentence(found: Profile) -> str:

@@ -10,7 +10,7 @@ from reports import accuracy
 from reports import formatting as fmt
 from reports.accuracy import Figures, Network
 from reports.grids import Cell, Grid, Line
-from reports.records import PublishedFigure, PublishedLatency, PublishedPoint
+from reports.records import PublishedFigure, PublishedLatency, PublishedPoint, by_network
 from reports.tables import Facet, Row, RunTable, fused_facets
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def section(
     table: RunTable, published: Sequence[PublishedFigure], points: Sequence[PublishedPoint]
 ) -> dict[str, Any]:
     """For the template; `published` is None where nothing is published about any network of the run."""
-    figures = {(f.model, f.resolution): f for f in published}
+    figures = by_network(published)
     matched: dict[tuple[str, int], list[tuple[Row, Facet]]] = {}
     for facet in fused_facets(table):
         for row in facet.rows:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from reports import formatting as fmt
 from reports.grids import Cell, Grid, Line
 from reports.rank_agreement import MIN_CASES_FOR_INTERVAL, Agreement, agreements
-from reports.records import PublishedFigure
+from reports.records import PublishedFigure, by_network
 from reports.tables import Facet, RunTable, fused_facets
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ NOTE = (
 
 def section(table: RunTable, published: Sequence[PublishedFigure]) -> dict[str, Any]:
     """For the template; `rank_grid` is None where no group has three cases to predict."""
-    figures = {(figure.model, figure.resolution): figure for figure in published}
+    figures = by_network(published)
     found = [(f, some) for f in fused_facets(table) if (some := agreements(f, figures))]
     return {
         "rank_panels": [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -132,6 +132,11 @@ class PublishedFigure:
     top1: float | None = None
     latencies: tuple[PublishedLatency, ...] = ()
     family: str = ""
+
+
+def by_network(published: Iterable[PublishedFigure]) -> dict[tuple[str, int], PublishedFigure]:
+    """By model name and resolution."""
+    return {(figure.model, figure.resolution): figure for figure in published}
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from math import prod
 
 from reports import formatting as fmt
+from reports.flags import doubts
 from reports.grids import Cell, Grid, Line, number
 from reports.sections import Section
 from reports.tables import Row, RunTable, settings
@@ -164,7 +165,7 @@ def _doubts(found: Iterable[Roof], under: Sequence[Point]) -> list[str]:
     peaks = {row.case.id: row for roof in found for row in (roof.gemm, roof.copy) if row}
     rows = [*peaks.values(), *(point.row for point in under)]
     doubtful = [row for row in rows if row.serious]
-    words = fmt.listing(sorted({flag.label for row in doubtful for flag in row.flags if flag.serious}))
+    words = doubts(flag for row in doubtful for flag in row.flags)
     bad_peaks = sum(row.case.id in peaks for row in doubtful)
     if not doubtful:
         return []

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from models.spec import Case
 from reports import formatting as fmt
 from reports.grids import Cell, Grid, Line
-from reports.records import CaseResult, PublishedFigure, PublishedLatency
+from reports.records import CaseResult, PublishedFigure, PublishedLatency, by_network
 from reports.tables import RunTable, short_name
 
 # The runtime that a published latency was taken on, by the backend whose rows it stands beside.
@@ -47,7 +47,7 @@ class UntimedRow:
 
 def rows(table: RunTable, published: Sequence[PublishedFigure] | None) -> list[UntimedRow]:
     """In plan order. Of several setups that a network was published for, the one that most of them share."""
-    figures = {(figure.model, figure.resolution): figure for figure in published or ()}
+    figures = by_network(published or ())
     told = [_published_of(result.case, figures) for result in table.untimed]
     shared = Counter(one.setup for latencies in told for one in latencies)
     chosen = [max(latencies, key=lambda one: shared[one.setup], default=None) for latencies in told]

@@ -78,3 +78,20 @@ def chromium() -> Iterator[Any]:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def fits() -> Callable[[Any, int], None]:
+    """Asserts that a page of that width needs no scrolling sideways."""
+
+    def assert_fits(page: Any, width: int) -> None:
+        for _ in range(50):  # charts follow a new width a moment later
+            inside, needed = page.evaluate(
+                "[document.documentElement.clientWidth, document.documentElement.scrollWidth]"
+            )
+            if needed <= inside:
+                break
+            page.wait_for_timeout(100)
+        assert needed <= inside == width
+
+    return assert_fits

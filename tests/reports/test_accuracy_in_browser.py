@@ -115,13 +115,6 @@ def test_pointing_at_others_says_that_it_was_not_measured_here(page):
 
 
 @pytest.mark.parametrize("width", [390, 1440])
-def test_the_page_never_scrolls_sideways(page, width):
+def test_the_page_never_scrolls_sideways(page, fits, width):
     page.set_viewport_size({"width": width, "height": 900})
-    for _ in range(50):  # charts follow a new width a moment later
-        inside, needed = page.evaluate(
-            "[document.documentElement.clientWidth, document.documentElement.scrollWidth]"
-        )
-        if needed <= inside:
-            break
-        page.wait_for_timeout(100)
-    assert needed <= inside == width
+    fits(page, width)
