@@ -55,6 +55,7 @@ class TimingTable(_Table):
     deadline_seconds: Seconds | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
     pin: Annotated[str, AfterValidator(_pin)] | None = None
+    turn_seconds: Annotated[float, Field(ge=0, le=60)] | None = None
 
     def applied_to(self, base: Timing) -> Timing:
         return replace(base, **{name: value for name, value in self if value is not None})

@@ -15,7 +15,7 @@ from commands.gate_result import GateResult, judged
 from commands.plan import check_case, make, request_of
 from commands.references import Reference
 from commands.run import overrides, timing_overrides
-from commands.timing import check_timing
+from commands.timing import check_timing, in_turns
 from commands.untimed import not_here
 from converters.artifact import Artifact, ConversionFailure
 from converters.cache import ArtifactCache
@@ -136,7 +136,7 @@ class GateRun:
         name = self.args.suite or self.base.run.info.suite
         known = self.config.suites.get(name)
         timing = self.config.timing_of(known) if known else self.config.timing.applied_to(Timing())
-        timing = check_timing(replace(timing, **timing_overrides(self.args)))
+        timing = check_timing(replace(in_turns(timing), **timing_overrides(self.args)))
         return replace(timing, target=self.bound / 2) if self.bound else timing
 
     def _chosen(self) -> tuple[CaseResult, ...]:

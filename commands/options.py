@@ -89,16 +89,17 @@ def positive(option: str) -> Callable[[str], int]:
     return read
 
 
-def seconds(option: str) -> Callable[[str], float]:
-    """A reader of a duration in seconds. Raises UsageError."""
+def seconds(option: str, *, zero: bool = False) -> Callable[[str], float]:
+    """A reader of a duration in seconds, of 0 too where `zero` allows it. Raises UsageError."""
 
     def read(text: str) -> float:
         try:
             value = float(text)
         except ValueError:
             value = float("nan")
-        if not 0 < value <= 7 * 24 * 3600:
-            raise UsageError(f"{option}: '{text}' is not a number of seconds above 0")
+        if not (value > 0 or (zero and value == 0)) or value > 7 * 24 * 3600:
+            least = "of at least 0" if zero else "above 0"
+            raise UsageError(f"{option}: '{text}' is not a number of seconds {least}")
         return value
 
     return read

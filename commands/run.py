@@ -54,9 +54,16 @@ def add_timing(parser: options.Options) -> None:
     """How long to measure, where that is not the suite's own timing."""
     parser.add_argument("--rounds", metavar="N", help="exactly so many fresh processes per case")
     parser.add_argument("--max-seconds", metavar="S", help="budget for measuring the suite")
+    add_turns(parser)
     parser.add_argument("--seed", metavar="N", help="seed of the order of rounds")
     parser.add_argument(
         "--pin", metavar="CORES", help="cores of the measuring processes, such as 2,3, or off"
+    )
+
+
+def add_turns(parser: options.Options) -> None:
+    parser.add_argument(
+        "--turns", metavar="S", help="cases that are compared take turns of S seconds; 0: whole rounds"
     )
 
 
@@ -128,6 +135,8 @@ def timing_overrides(args: argparse.Namespace) -> dict[str, Any]:
         given |= {"min_rounds": rounds, "max_rounds": rounds}
     if args.max_seconds is not None:
         given["max_seconds"] = options.seconds("--max-seconds")(args.max_seconds)
+    if args.turns is not None:
+        given["turn_seconds"] = options.seconds("--turns", zero=True)(args.turns)
     if args.seed is not None:
         if not (args.seed.isascii() and args.seed.isdigit() and int(args.seed) < 2**63):
             raise UsageError(f"--seed: '{args.seed}' is not a whole number of at least 0")

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from commands import OK, SOME_FAILED, UsageError, options
+from commands import OK, SOME_FAILED, UsageError, options, run
 
 if TYPE_CHECKING:
     from commands.trials import Trial
@@ -34,12 +34,14 @@ WANTED = 0.01
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backend", metavar="NAME", default="onnxruntime", help="default: onnxruntime")
     parser.add_argument("--seconds", metavar="S", help=f"how long to measure (default: {SECONDS:g})")
+    run.add_turns(parser)
     options.add_config(parser)
     options.add_json(parser)
 
 
 def execute(args: argparse.Namespace) -> int:
     """0 where everything could be measured, however noisy, 1 where a case failed or the device is taken."""
+    from commands.timing import check_timing, in_turns
     from commands.trials import TrialError
     from converters.cache import CacheError
     from runners.measurement import Timing
@@ -52,6 +54,10 @@ def execute(args: argparse.Namespace) -> int:
         )
     config, base = options.load_config(args)
     default = config.timing.applied_to(Timing())
+    default = in_turns(default)
+    if args.turns is not None:
+        default = replace(default, turn_seconds=options.seconds("--turns", zero=True)(args.turns))
+    check_timing(default)
     cache_root = base / Path(config.paths.artifacts).expanduser()
     try:
         outcome = _measured(
@@ -83,6 +89,7 @@ class Outcome:
     default_rounds: int
     noise_floor: float | None
     seconds: float
+    turn_seconds: float
 
     @property
     def equal(self) -> list[Comparison]:
@@ -115,6 +122,7 @@ class Outcome:
             "case": self.label,
             "typical_ns": self.trial.typical_ns,
             "seconds": self.seconds,
+            "turn_seconds": self.turn_seconds,
             "rounds": self.rounds,
             "disturbed_rounds": self.disturbed,
             "equal": [_told(found) for found in self.equal],
@@ -174,7 +182,9 @@ def _measured(
     ]
     usual = round(statistics.median(stops))
     floor = trials.noise_floor(trials.paired_spread(trial), usual)
-    return Outcome(backend, subject.case.label, trial, usual, floor, time.monotonic() - begun)
+    return Outcome(
+        backend, subject.case.label, trial, usual, floor, time.monotonic() - begun, default.turn_seconds
+    )
 
 
 def _print(outcome: Outcome) -> None:
@@ -189,7 +199,7 @@ def _print(outcome: Outcome) -> None:
     console.print(
         Text(
             f"{outcome.label}, {fmt.duration(trial.typical_ns)}: {outcome.rounds} rounds of {cases} in"
-            f" {fmt.span(round(outcome.seconds * 1e9))}"
+            f" {fmt.span(round(outcome.seconds * 1e9))}{_in_turns(outcome)}"
         )
     )
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
@@ -211,6 +221,10 @@ def _cells(found: Comparison) -> tuple[str, str, str]:
     ratio = found.ratio
     interval = "" if ratio.low is None else f"{ratio.low:.4f} to {ratio.high:.4f}"
     return f"{ratio.value:.4f}", interval, str(found.verdict)
+
+
+def _in_turns(outcome: Outcome) -> str:
+    return f", in turns of {outcome.turn_seconds:g} s" if outcome.turn_seconds else ", one after the other"
 
 
 def _sentences(outcome: Outcome) -> list[str]:

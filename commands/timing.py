@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from commands import UsageError
 from models.spec import Case
 from runners import affinity
 from runners.measurement import Timing
+
+TURN_SECONDS = 0.06  # where a comparison is all that is asked for: docs/decisions/0005-turns.md
 
 
 def check_timing(timing: Timing) -> Timing:
@@ -16,6 +19,11 @@ def check_timing(timing: Timing) -> Timing:
         raise UsageError(
             f"max_rounds={timing.max_rounds} is below min_rounds={timing.min_rounds}:"
             " raise it or lower the other"
+        )
+    if timing.turn_seconds > timing.round_seconds:
+        raise UsageError(
+            f"turn_seconds={timing.turn_seconds:g} is above round_seconds={timing.round_seconds:g}:"
+            " a round is cut into turns, so lower it"
         )
     if timing.max_warmup_seconds + timing.round_seconds > timing.deadline_seconds:
         raise UsageError(
@@ -28,6 +36,11 @@ def check_timing(timing: Timing) -> Timing:
             f"{timing.warmup_seconds:g}: raise it or lower the other"
         )
     return timing
+
+
+def in_turns(timing: Timing) -> Timing:
+    """With turns where the configuration asks for none: a command that wants ratios and nothing else."""
+    return replace(timing, turn_seconds=timing.turn_seconds or min(TURN_SECONDS, timing.round_seconds))
 
 
 def check_pin(timing: Timing, cases: Iterable[Case]) -> None:

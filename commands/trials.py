@@ -14,14 +14,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
-
 from commands import UsageError, artifacts
 from converters.artifact import Artifact, ConversionFailure
 from converters.pool import DEADLINE_SECONDS
 from models.spec import Case, ModelSpec, sorted_options
-from reports.rounds import round_logs
+from reports.rounds import paired_logs, round_logs
 from reports.store import Store
 from reports.verdicts import Comparison, compare
 from runners import availability, backend_info, suite
@@ -184,14 +181,9 @@ def paired_spread(trial: Trial) -> float | None:
     What a pass did to all of them alike, and what a case is slower than the others by, is taken out first.
     None with fewer than two common passes or two cases.
     """
-    logs = {name: round_logs(found) for name, found in trial.measurements.items()}
-    common = sorted(set.intersection(*(set(found) for found in logs.values()))) if logs else []
-    if len(common) < 2 or len(logs) < 2:
-        return None
-    table: npt.NDArray[np.float64] = np.array([[found[i] for i in common] for found in logs.values()])
-    rest = table - table.mean(axis=0) - table.mean(axis=1, keepdims=True) + table.mean()
-    freedom = (table.shape[0] - 1) * (table.shape[1] - 1)
-    return math.sqrt(2.0 * float((rest**2).sum()) / freedom)
+    pairs = itertools.combinations(trial.measurements.values(), 2)
+    logs = [found for one, other in pairs if len(found := paired_logs(one, other)) > 1]
+    return math.sqrt(statistics.fmean(statistics.variance(found) for found in logs)) if logs else None
 
 
 def noise_floor(spread: float | None, rounds: int) -> float | None:

@@ -23,7 +23,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from reports.rounds import Floats, round_logs
+from reports.rounds import Floats, paired_logs, round_logs
 from runners.measurement import Measurement
 
 CONFIDENCE = 0.95
@@ -108,12 +108,10 @@ def compare(
         raise ValueError(f"delta is {delta:g}: a difference that counts as none is 0 or more")
     if a.protocol.id != b.protocol.id and not force:
         raise protocol_mismatch(a, b)
-    left, right = round_logs(a), round_logs(b)
     if paired:
-        common = sorted(left.keys() & right.keys())
-        if not common:
-            return None
-        return judge_pairs(np.array([left[i] - right[i] for i in common]), delta=delta)
+        logs = paired_logs(a, b)
+        return judge_pairs(np.array(logs), delta=delta) if logs else None
+    left, right = round_logs(a), round_logs(b)
     return _welch(np.array(list(left.values())), np.array(list(right.values())), delta=delta)
 
 

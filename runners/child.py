@@ -15,6 +15,7 @@ import os  # noqa: E402
 import sys  # noqa: E402
 from collections.abc import Callable  # noqa: E402
 from dataclasses import dataclass  # noqa: E402
+from functools import partial  # noqa: E402
 from typing import NoReturn  # noqa: E402
 
 from runners import (  # noqa: E402
@@ -29,11 +30,13 @@ from runners import (  # noqa: E402
     readings,
     timing,
     verify,
+    windows,
     wire,
     work,
 )
 from runners.measurement import Failure, Job, Phases, Protocol, Round  # noqa: E402
 from runners.runner import HOST_CLOCK, Array, Description, DeviceSide, Runner, RunnerError  # noqa: E402
+from runners.turn import ALONE, Turn  # noqa: E402
 
 # What a Job's options may hold: the runner's own under `runtime`, where and how long to wait for the device,
 # which attempt this is, a busy wait added to every inference, with which the instrument is tested, which
@@ -73,11 +76,12 @@ def main() -> NoReturn:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What the parent's one message says: `place` is `alone`, `first` or `second` of a pair."""
+    """What the parent's one message says; `place` and `company` are those of a Turn."""
 
     job: Job
     place: str
     spawned_ns: int
+    company: int = 0
 
 
 def _read_job(control: int) -> Told:
@@ -85,7 +89,8 @@ def _read_job(control: int) -> Told:
     while data := os.read(control, 1 << 16):
         for message in decoder.feed(data):
             header = message.header
-            return Told(Job.from_dict(header["job"]), str(header["place"]), int(header["spawned_ns"]))
+            job, company = Job.from_dict(header["job"]), int(header.get("company", 0))
+            return Told(job, str(header["place"]), int(header["spawned_ns"]), company)
     os._exit(lifeline.ORPHANED)
 
 
@@ -94,7 +99,7 @@ def _answer(told: Told, results: int, go: Callable[[], None]) -> bytes:
     marks = Marks(lambda phase: wire.send(results, wire.encode({"phase": phase})))
     marks.durations["start"] = FIRST_LINE_NS - told.spawned_ns
     try:
-        done = measure(told.job, marks, Turn(told.place, go))
+        done = measure(told.job, marks, Turn(told.place, go, told.company))
         return wire.encode_round(done)
     except RunnerError as error:
         failure = error.failure()
@@ -149,30 +154,6 @@ class Loaded:
         return found
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """When this process may work: alone, or as one of two that get ready side by side.
-
-    While one of them warms up and is timed, the other sleeps in the kernel, or is gone.
-    """
-
-    place: str
-    go: Callable[[], None]
-
-    def wait(self, marks: Marks) -> int:
-        """Sleeps until its turn, and returns when the time of its own began, in ns since 1970 (UTC)."""
-        if self.place != "alone":
-            marks.enter("ready")
-            self.go()
-        if self.place != "second":
-            return STARTED_AT_NS
-        marks.forget()
-        return time.time_ns()
-
-
-ALONE = Turn("alone", lambda: None)
-
-
 def measure(job: Job, marks: Marks, turn: Turn = ALONE) -> Round:
     """One round: load, check the outputs, wait for the turn, warm up, time, check again."""
     _check_options(job)
@@ -180,7 +161,7 @@ def measure(job: Job, marks: Marks, turn: Turn = ALONE) -> Round:
     loaded = load(job, marks)
     marks.enter("verify")
     error = loaded.check.run(loaded.runner, range(loaded.inputs))
-    started_at_ns = turn.wait(marks)
+    started_at_ns = _wait(turn, marks)
     marks.enter("warmup")
     busy_wait_ns = int(job.options.get("busy_wait_ns", 0))
     step, clock = work.of(loaded.runner, loaded.description, busy_wait_ns), loaded.runner.clock
@@ -188,14 +169,17 @@ def measure(job: Job, marks: Marks, turn: Turn = ALONE) -> Round:
     gpu = device_facts.gpu_of(loaded.device_side, job.device)
     read = device_facts.reader(gpu)
     marks.enter("timed")
-    before = read()
-    samples = timing.take(step, warm, job.timing, clock=clock)
-    after = read()
+    if turn.takes_turns:
+        pause = partial(_pause, turn, marks)
+        timed = windows.in_turns(step, warm, job.timing, clock=clock, read=read, pause=pause)
+    else:
+        timed = windows.in_one_piece(step, warm, job.timing, clock=clock, read=read)
+    before, after = timed.before, timed.after
     marks.enter("verify")
     # Another input in each round: a runtime may begin to hand out a stored output once it is warm.
     again = [(job.round_index + 1) % loaded.inputs] if loaded.inputs else []
     error = max(error, loaded.check.run(loaded.runner, again))
-    device = device_facts.read(loaded.device_side, len(samples), gpu)
+    device = device_facts.read(loaded.device_side, len(timed.samples_ns), gpu)
     peak_rss_bytes = readings.peak_rss_bytes()
     layers, told = layer_profile.take(job, loaded.runner)
     marks.enter("end")
@@ -205,9 +189,9 @@ def measure(job: Job, marks: Marks, turn: Turn = ALONE) -> Round:
         round_index=job.round_index,
         position=job.position,
         attempt=int(job.options.get("attempt", 0)),
-        protocol=_protocol(loaded, cores),
+        protocol=_protocol(loaded, cores, turn),
         loop_count=warm.loop_count,
-        samples_ns=samples,
+        samples_ns=timed.samples_ns,
         warmup_ns=warm.samples_ns,
         steady=warm.steady,
         output_error=error,
@@ -218,6 +202,7 @@ def measure(job: Job, marks: Marks, turn: Turn = ALONE) -> Round:
             "after": after,
             "variables": _variables(),
             "place": turn.place,
+            **({"turns": {"company": turn.company, "windows": timed.windows}} if timed.windows else {}),
             **({"slowdowns": slowdowns} if slowdowns else {}),
             **({"disturbances": disturbances} if disturbances else {}),
             **device.environment,
@@ -237,6 +222,27 @@ def measure(job: Job, marks: Marks, turn: Turn = ALONE) -> Round:
         parts=device.parts,
         layers=device.layers or layers,
     )
+
+
+def _wait(turn: Turn, marks: Marks) -> int:
+    """Sleeps until the process may work, and returns when the time of its own began, in ns since 1970 (UTC).
+
+    What passed beside a process that leads took no time of its own.
+    """
+    if turn.waits:
+        marks.enter("ready")
+        turn.go()
+    if not turn.was_beside:
+        return STARTED_AT_NS
+    marks.forget()
+    return time.time_ns()
+
+
+def _pause(turn: Turn, marks: Marks) -> None:
+    """Sleeps between two windows; the time is that of the others."""
+    marks.enter("ready")
+    turn.go()
+    marks.enter("timed")
 
 
 def _check_options(job: Job) -> None:
@@ -294,9 +300,13 @@ def _tensors(job: Job) -> tuple[list[Array], list[Array]]:
     return verify.read_tensors(job.tensors)
 
 
-def _protocol(loaded: Loaded, cores: tuple[int, ...]) -> Protocol:
+def _protocol(loaded: Loaded, cores: tuple[int, ...], turn: Turn) -> Protocol:
     job, description, policy = loaded.job, loaded.description, loaded.job.timing
-    added = {"busy_wait_ns": job.options.get("busy_wait_ns", 0), "pinned_cores": ",".join(map(str, cores))}
+    added = {
+        "busy_wait_ns": job.options.get("busy_wait_ns", 0),
+        "pinned_cores": ",".join(map(str, cores)),
+        "turns": f"{policy.turn_seconds:g} s" if turn.takes_turns else "",
+    }
     return Protocol(
         backend=job.backend,
         runtime=description.runtime,

@@ -24,8 +24,9 @@ from typing import IO
 
 from runners import locks, parse_device
 from runners.measurement import Failure, Job
+from runners.measuring_process import child_environment
 from runners.overhead import OverheadError
-from runners.process import child_environment, run_job
+from runners.process import run_job
 
 # (backend, kind of device) -> the script that runs the same file with nothing around it
 BARE_LOOPS = {("onnxruntime", "cpu"): "bare_loop.py", ("trt", "cuda"): "bare_engine_loop.py"}

@@ -29,7 +29,9 @@ class Timing:
     """How long to measure: one suite's timing policy (rules 1 to 5 of docs/measurement.md).
 
     `target` is the wanted half width of the median's 95 % confidence interval, relative to the median; `pin`
-    is `off` or a list of cores, of which a measuring process takes as many as its case has threads.
+    is `off` or a list of cores, of which a measuring process takes as many as its case has threads. With
+    `turn_seconds` above 0 the processes of a comparison are alive at once, on a CPU, and their rounds are cut
+    into windows of that length, in which they take turns.
     """
 
     min_rounds: int = 12
@@ -44,6 +46,7 @@ class Timing:
     deadline_seconds: float = 120.0
     seed: int = 0
     pin: str = "off"
+    turn_seconds: float = 0.0
 
 
 @dataclass(frozen=True)  # without slots, so that its id is computed once

@@ -6,6 +6,7 @@ import os
 import resource
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from runners import cgroups
@@ -18,6 +19,7 @@ CPU_SENSORS = ("coretemp", "k10temp", "zenpower", "cpu_thermal")
 CPU_ZONES = ("x86_pkg_temp", "cpu")
 
 Readings = dict[str, int | float]
+LEVELS = ("load_1min", "cpu_khz_min", "cpu_khz_max", "cpu_temperature_c")  # all others are counters
 
 
 def read(proc: Path = PROC, sys_folder: Path = SYS) -> Readings:
@@ -32,6 +34,20 @@ def read(proc: Path = PROC, sys_folder: Path = SYS) -> Readings:
         **_temperature(sys_folder / "class"),
         **_quota(proc, sys_folder / "fs/cgroup"),
     }
+
+
+def joined(spans: Sequence[tuple[Readings, Readings]]) -> tuple[Readings, Readings]:
+    """What was read before and after each of several spans, as if they had followed each other without a gap.
+
+    Counters grow by what they grew by inside the spans; of levels the last ones count.
+    """
+    before, last = spans[0][0], spans[-1][1]
+    grown = {
+        name: sum(end[name] - begin[name] for begin, end in spans if name in begin and name in end)
+        for name in last
+        if name in before and name not in LEVELS
+    }
+    return before, {**last, **{name: before[name] + growth for name, growth in grown.items()}}
 
 
 def peak_rss_bytes(proc: Path = PROC) -> int:

@@ -10,10 +10,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 
-from runners import schedule
+from runners import locks, schedule
 from runners.measurement import Failure, Job, Phases, Round, Timing, is_disturbed
 from runners.process import Processes
 from runners.runner import Clock
+from runners.suite_cases import Slot, SuiteCase
 from runners.suite_events import (
     CaseFailed,
     CaseFinished,
@@ -39,6 +40,9 @@ __all__ = [
 Converged = Callable[[Sequence[Round]], bool]
 Commit = Callable[[str, Round | Failure], None]
 RunJob = Callable[[Job, Job | None], Round | Failure]
+RunTogether = Callable[[Sequence[Job]], Sequence[Round | Failure]]
+
+MOST_TOGETHER = 9  # processes that take turns: all of them are in memory at once
 
 
 class DeviceBusyError(RuntimeError):
@@ -57,11 +61,14 @@ def measure(
     run: RunJob | None = None,
     first_rounds: Mapping[str, int] | None = None,
     groups: Mapping[str, str] | None = None,
+    run_together: RunTogether | None = None,
 ) -> SuiteResult:
     """Measures every case of `jobs`, round by round, each process in the order of `schedule.order`.
 
     `groups` names the comparison that a case takes part in: its cases run next to each other. `run` is told
-    the job, and the next one where it is known, so that its process can be made ready.
+    the job, and the next one where it is known, so that its process can be made ready. With
+    `timing.turn_seconds` the cases of a group that run on this CPU take their rounds in turns, by
+    `run_together`, at most MOST_TOGETHER at once.
 
     A case ends when `converged` says so after `min_rounds`, at `max_rounds`, with its first failure, or when
     another of its rounds would not fit into `max_seconds`; first rounds come first by construction. `commit`
@@ -71,63 +78,29 @@ def measure(
     Raises DeviceBusyError, and whatever `commit` and `observe` raise.
     """
     cases = {
-        case_id: _Case(job, list((done or {}).get(case_id, ())), (first_rounds or {}).get(case_id, 0))
+        case_id: SuiteCase(job, list((done or {}).get(case_id, ())), (first_rounds or {}).get(case_id, 0))
         for case_id, job in jobs.items()
     }
     order = schedule.Order(tuple(cases), seed=timing.seed, groups=groups or {})
     with Processes() as processes:
         running = _Suite(
-            cases, timing, order, converged, commit, observe, clock, run or processes.run, begun_ns=clock()
+            *(cases, timing, order, converged, commit, observe, clock),
+            run or processes.run,
+            run_together or processes.run_together,
+            begun_ns=clock(),
         )
         running.finish_what_is_done()
-        turn = running.turn_after(None)
-        while turn is not None:
-            running.take(turn)
-            turn = running.turn_after(turn)
+        slot = running.slot_after(None)
+        while slot is not None:
+            company = running.company(slot)
+            running.take(company)
+            slot = running.slot_after(company[-1])
         return running.result()
-
-
-@dataclass(frozen=True, slots=True)
-class _Turn:
-    """`position` goes on from a pass into its repeats, whose `attempt` is 1."""
-
-    case_id: str
-    round_index: int
-    position: int
-    attempt: int = 0
-
-
-@dataclass
-class _Case:
-    job: Job
-    rounds: list[Round]
-    first_round: int = 0
-    reason: str = ""
-    last_ns: int = 0
-    repeat: int | None = None  # the round that is to be taken again
-
-    @property
-    def active(self) -> bool:
-        return not self.reason
-
-    @property
-    def next_round(self) -> int:
-        return max([self.first_round, *(taken.round_index + 1 for taken in self.rounds)])
-
-    @property
-    def taken(self) -> int:
-        """Rounds that count: a repeat adds none."""
-        return len({taken.round_index for taken in self.rounds})
-
-    def wants(self, round_index: int, attempt: int) -> bool:
-        if attempt:
-            return self.active and self.repeat == round_index
-        return self.active and self.next_round <= round_index
 
 
 @dataclass
 class _Suite:
-    cases: Mapping[str, _Case]
+    cases: Mapping[str, SuiteCase]
     timing: Timing
     order: schedule.Order
     converged: Converged
@@ -135,6 +108,7 @@ class _Suite:
     observe: Callable[[Event], None]
     clock: Clock
     run: RunJob
+    run_together: RunTogether
     begun_ns: int
     processes: int = 0
     phases: Phases = field(default_factory=Phases)
@@ -155,8 +129,8 @@ class _Suite:
                     case.repeat = last_pass
                 self._finish_if_enough(case_id)
 
-    def turn_after(self, last: _Turn | None) -> _Turn | None:
-        """The next turn of a case that needs one; None when all have finished."""
+    def slot_after(self, last: Slot | None) -> Slot | None:
+        """The next one of a case that needs it; None when all have finished."""
         if not any(case.active for case in self.cases.values()):
             return None
         round_index, position = (last.round_index, last.position + 1) if last else (0, 0)
@@ -165,57 +139,88 @@ class _Suite:
             for place in range(position, 2 * len(order)):
                 attempt, index = divmod(place, len(order))
                 if self.cases[order[index]].wants(round_index, attempt):
-                    return _Turn(order[index], round_index, place, attempt)
+                    return Slot(order[index], round_index, place, attempt)
             round_index, position = round_index + 1, 0
 
-    def take(self, turn: _Turn) -> None:
-        """One round of one case, recorded before anything else happens."""
-        case = self.cases[turn.case_id]
-        if turn.attempt:
-            case.repeat = None
-            if not self._can_repeat(case):
-                self._finish_if_enough(turn.case_id)
-                return
-        if self._over_budget(case):
-            self._finish(turn.case_id, "budget")
-            return
-        self.observe(
-            RoundStarted(
-                turn.case_id,
-                turn.round_index,
-                turn.position,
-                self.elapsed_ns,
-                self.eta_ns(),
-                attempt=turn.attempt,
-            )
-        )
-        begun_ns = self.clock()
-        outcome = self.run(self._job(turn), self._following(turn))
-        case.last_ns = self.clock() - begun_ns
-        self._account(outcome)
-        if isinstance(outcome, Failure):
-            self._fail(turn.case_id, outcome)
-        else:
-            self._add(turn, outcome)
+    def company(self, first: Slot) -> list[Slot]:
+        """`first` alone, or with those right behind it in its pass that it takes turns with."""
+        found = [first]
+        while self._takes_turns(first) and len(found) < MOST_TOGETHER:
+            after = self.slot_after(found[-1])
+            if after is None or self._side(after) != self._side(first):
+                break
+            found.append(after)
+        return found
 
-    def _job(self, turn: _Turn) -> Job:
+    def _takes_turns(self, slot: Slot) -> bool:
+        """A GPU's memory may not hold several, and its clock does not wander as a shared machine's does."""
+        return self.timing.turn_seconds > 0 and self.cases[slot.case_id].job.device == "cpu"
+
+    def _side(self, slot: Slot) -> tuple[object, ...]:
+        """What those that take turns have in common."""
+        job, group = self.cases[slot.case_id].job, self.order.groups.get(slot.case_id)
+        return slot.round_index, slot.attempt, job.device, group, locks.place_of(job)
+
+    def take(self, company: Sequence[Slot]) -> None:
+        """One round of a case, or of several that take turns, recorded before anything else happens."""
+        cases = [self.cases[slot.case_id] for slot in company]
+        if company[0].attempt:
+            for case in cases:
+                case.repeat = None
+            if not self._can_repeat(cases):
+                self._finish_those_with_enough(company)
+                return
+        if self._over_budget(cases):
+            for slot in company:
+                self._finish(slot.case_id, "budget")
+            return
+        for slot in company:
+            at = (slot.case_id, slot.round_index, slot.position, self.elapsed_ns, self.eta_ns())
+            self.observe(RoundStarted(*at, attempt=slot.attempt))
+        begun_ns = self.clock()
+        outcomes = self._outcomes(company)
+        for case in cases:
+            case.last_ns = (self.clock() - begun_ns) // len(cases)
+        self._record(company, outcomes)
+
+    def _outcomes(self, company: Sequence[Slot]) -> Sequence[Round | Failure]:
+        if self._takes_turns(company[0]):
+            return self.run_together([self._job(slot) for slot in company])
+        (slot,) = company
+        return [self.run(self._job(slot), self._following(slot))]
+
+    def _record(self, company: Sequence[Slot], outcomes: Sequence[Round | Failure]) -> None:
+        """What disturbed one of those that took turns disturbed them all: they are repeated together."""
+        for outcome in outcomes:
+            self._account(outcome)
+        again = not company[0].attempt and any(
+            isinstance(taken, Round) and is_disturbed(taken.flags) for taken in outcomes
+        )
+        for slot, outcome in zip(company, outcomes, strict=True):
+            if isinstance(outcome, Failure):
+                self._fail(slot.case_id, outcome)
+            else:
+                self._add(slot, outcome, again=again)
+        self._finish_those_with_enough(company)
+
+    def _job(self, slot: Slot) -> Job:
         """A profile is taken in the case's first round, and in its repeat, which may count in its place."""
-        case = self.cases[turn.case_id]
+        case = self.cases[slot.case_id]
         job, options = case.job, dict(case.job.options)
-        if turn.attempt:
-            options["attempt"] = turn.attempt
-        if case.rounds and case.rounds[0].round_index != turn.round_index:
+        if slot.attempt:
+            options["attempt"] = slot.attempt
+        if case.rounds and case.rounds[0].round_index != slot.round_index:
             options.pop("profile", None)
         return replace(
-            job, timing=self.timing, round_index=turn.round_index, position=turn.position, options=options
+            job, timing=self.timing, round_index=slot.round_index, position=slot.position, options=options
         )
 
-    def _following(self, turn: _Turn) -> Job | None:
+    def _following(self, slot: Slot) -> Job | None:
         """The job of the next turn, unless that hangs on this one's outcome or the budget will be spent."""
-        after = self.turn_after(turn)
-        if after is None or after.case_id == turn.case_id:
+        after = self.slot_after(slot)
+        if after is None or after.case_id == slot.case_id:
             return None
-        both_ns = self.cases[turn.case_id].last_ns + self.cases[after.case_id].last_ns
+        both_ns = self.cases[slot.case_id].last_ns + self.cases[after.case_id].last_ns
         return None if self.elapsed_ns + both_ns > self._budget_ns else self._job(after)
 
     def eta_ns(self) -> int | None:
@@ -242,23 +247,22 @@ class _Suite:
     def _budget_ns(self) -> int:
         return round(self.timing.max_seconds * 1e9)
 
-    def _over_budget(self, case: _Case) -> bool:
+    def _over_budget(self, cases: Sequence[SuiteCase]) -> bool:
         """The first process of an invocation always runs: a budget below its cost would block for ever."""
         if not self.processes:
             return self.elapsed_ns >= self._budget_ns
-        return self.elapsed_ns + case.last_ns > self._budget_ns
+        return self.elapsed_ns + _last_ns(cases) > self._budget_ns
 
-    def _can_repeat(self, case: _Case) -> bool:
+    def _can_repeat(self, cases: Sequence[SuiteCase]) -> bool:
         """Does the budget hold it besides all least rounds? A case without those would be a failed one."""
-        return self._needed_ns(0) + case.last_ns <= self._budget_ns - self.elapsed_ns
+        return self._needed_ns(0) + _last_ns(cases) <= self._budget_ns - self.elapsed_ns
 
-    def _add(self, turn: _Turn, taken: Round) -> None:
-        case = self.cases[turn.case_id]
-        self.commit(turn.case_id, taken)
+    def _add(self, slot: Slot, taken: Round, *, again: bool) -> None:
+        case = self.cases[slot.case_id]
+        self.commit(slot.case_id, taken)
         case.rounds.append(taken)
-        case.repeat = turn.round_index if not turn.attempt and is_disturbed(taken.flags) else None
-        self.observe(RoundFinished(turn.case_id, taken, self.elapsed_ns, self.eta_ns()))
-        self._finish_if_enough(turn.case_id)
+        case.repeat = slot.round_index if again else None
+        self.observe(RoundFinished(slot.case_id, taken, self.elapsed_ns, self.eta_ns()))
 
     def _fail(self, case_id: str, failure: Failure) -> None:
         if "holder_pid" in failure.detail:
@@ -266,6 +270,11 @@ class _Suite:
         self.commit(case_id, failure)
         self.observe(CaseFailed(case_id, failure, self.elapsed_ns))
         self._finish(case_id, "failed")
+
+    def _finish_those_with_enough(self, company: Sequence[Slot]) -> None:
+        for slot in company:
+            if self.cases[slot.case_id].active:
+                self._finish_if_enough(slot.case_id)
 
     def _finish_if_enough(self, case_id: str) -> None:
         """Not while a round is to be taken again: its repeat may change what is asked here."""
@@ -289,3 +298,8 @@ class _Suite:
             spent = outcome.phases
         names = [entry.name for entry in fields(Phases)]
         self.phases = Phases(**{name: getattr(self.phases, name) + getattr(spent, name) for name in names})
+
+
+def _last_ns(cases: Sequence[SuiteCase]) -> int:
+    """What the last rounds of these cases took."""
+    return sum(case.last_ns for case in cases)

@@ -141,9 +141,24 @@ def test_what_selftest_cannot_do_is_bad_input(short, argv, message):
 def test_sentences_for_too_few_rounds():
     from commands.selftest import Outcome, _sentences
 
-    said = " ".join(_sentences(Outcome("null", "x", trial(0.001, rounds=2), 20, None, 1.0)))
+    said = " ".join(_sentences(Outcome("null", "x", trial(0.001, rounds=2), 20, None, 1.0, 0.06)))
     assert "too few" in said
     assert "nan" not in said
+
+
+def test_whole_rounds_where_turns_are_not_wanted(short, monkeypatch):
+    monkeypatch.setattr(selftest, "MOST_ROUNDS", 2)
+    for words, seconds in ((["--turns", "0"], 0.0), (["--turns", "0.02"], 0.02)):
+        answer = short.bench("selftest", "--backend", "null", "--seconds", "600", "--json", *words)
+        assert answer.code == 0, answer.err
+        assert json.loads(answer.out)["turn_seconds"] == seconds
+
+
+@pytest.mark.parametrize("turns", ["-1", "soon", "9"])
+def test_turns_that_make_no_round(short, turns):
+    answer = short.bench("selftest", "--backend", "null", "--turns", turns)
+    assert answer.code == 2
+    assert "turn" in answer.err
 
 
 def test_the_background_load_of_the_validation_ends_with_it():

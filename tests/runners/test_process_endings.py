@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runners import endings, lifeline, process, simulated, wire
+from runners import endings, lifeline, measuring_process, simulated, wire
 from runners.measurement import Failure, Job, Round, Timing
-from runners.process import child_environment, run_job
+from runners.measuring_process import child_environment
+from runners.process import run_job
 
 MakeJob = Callable[..., Job]
 SOON = Timing(round_seconds=0.02, warmup_seconds=0.01, max_warmup_seconds=0.1, deadline_seconds=1.5)
@@ -391,7 +392,7 @@ def test_end_of_the_control_pipe_ends_the_process(simulate: MakeJob) -> None:
     job = simulate(fault="sleep")
     (control_read, control), (results, results_write) = os.pipe(), os.pipe()
     started = subprocess.Popen(
-        [*process.COMMAND, str(control_read), str(results_write), str(os.getpid())],
+        [*measuring_process.COMMAND, str(control_read), str(results_write), str(os.getpid())],
         pass_fds=(control_read, results_write),
         env=child_environment(1),
     )
@@ -410,7 +411,7 @@ def test_end_of_the_control_pipe_ends_the_process(simulate: MakeJob) -> None:
 
 def test_process_without_a_job_ends(simulate: MakeJob) -> None:
     (control_read, control), (results, results_write) = os.pipe(), os.pipe()
-    command = [*process.COMMAND, str(control_read), str(results_write), str(os.getpid())]
+    command = [*measuring_process.COMMAND, str(control_read), str(results_write), str(os.getpid())]
     with subprocess.Popen(
         command, pass_fds=(control_read, results_write), env=child_environment(1)
     ) as started:
@@ -423,7 +424,7 @@ def test_process_without_a_job_ends(simulate: MakeJob) -> None:
 def test_process_whose_parent_is_another_ends(simulate: MakeJob) -> None:
     """The parent died, and another adopted the process, before it could ask for the signal."""
     (control_read, control), (results, results_write) = os.pipe(), os.pipe()
-    command = [*process.COMMAND, str(control_read), str(results_write), "1"]
+    command = [*measuring_process.COMMAND, str(control_read), str(results_write), "1"]
     with subprocess.Popen(
         command, pass_fds=(control_read, results_write), env=child_environment(1)
     ) as started:

@@ -16,9 +16,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from runners import locks, process
+from runners import locks
 from runners.measurement import Failure, Job, Round, Timing
-from runners.process import Processes, child_environment
+from runners.measuring_process import Child, child_environment
+from runners.process import Processes
 from runners.runner import RunnerError
 
 MakeJob = Callable[..., Job]
@@ -113,10 +114,10 @@ def test_another_job_than_announced_gets_a_process_of_its_own(jobs: list[Job]) -
 def test_interrupt_in_the_first_leaves_nothing(jobs: list[Job], monkeypatch: pytest.MonkeyPatch) -> None:
     before = children()
 
-    def interrupted(child: process._Child) -> None:
+    def interrupted(child: Child) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(process._Child, "take_turn", interrupted)
+    monkeypatch.setattr(Child, "take_turn", interrupted)
     with pytest.raises(KeyboardInterrupt), Processes() as processes:
         processes.run(jobs[0], jobs[1])
     assert children() == before
@@ -242,13 +243,13 @@ def test_a_second_that_is_late_is_gone_before_the_first_is_timed(
 ) -> None:
     stuck = simulate(fault="hang", fault_phase="load", timing=replace(QUICK, deadline_seconds=1))
     alive: list[int] = []
-    take_turn = process._Child.take_turn
+    take_turn = Child.take_turn
 
-    def watched(child: process._Child) -> None:
+    def watched(child: Child) -> None:
         alive.append(len(children() - before))
         take_turn(child)
 
-    monkeypatch.setattr(process._Child, "take_turn", watched)
+    monkeypatch.setattr(Child, "take_turn", watched)
     before = children()
     with Processes() as processes:
         assert isinstance(processes.run(jobs[0], stuck), Round)
@@ -268,13 +269,13 @@ def test_out_of_memory_beside_another_is_tried_again_alone(
     """A process that does not fit beside its neighbour may fit alone."""
     greedy = simulate(fault="allocate", fault_phase="load", timing=QUICK)
     places: list[str] = []
-    spawn = process._Child.spawn
+    spawn = Child.spawn
 
-    def watched(job: Job, place: str, command: Sequence[str], lock: int | None) -> process._Child:
+    def watched(job: Job, place: str, command: Sequence[str], lock: int | None) -> Child:
         places.append(place)
         return spawn(jobs[0] if place == "alone" else job, place, command, lock)
 
-    monkeypatch.setattr(process._Child, "spawn", staticmethod(watched))
+    monkeypatch.setattr(Child, "spawn", staticmethod(watched))
     with Processes() as processes:
         assert isinstance(processes.run(jobs[1], greedy), Round)
         assert isinstance(processes.run(greedy, jobs[2]), Round)

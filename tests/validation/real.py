@@ -1,8 +1,8 @@
 """The instrument on this machine, with real processes and real noise: equal cases, slow-downs, the loop.
 
-`python -m tests.validation.real` takes about 40 minutes and wants a quiet machine; `--scale 0.1 --check`
-tries it out. A trial is a suite of its own on the default settings of bench.toml, its cases next to each
-other.
+`python -m tests.validation.real` takes about an hour and wants a quiet machine; `--scale 0.1 --check`
+tries it out. A trial is a suite of its own on the default settings of bench.toml, its cases in turns as
+`gate` and `selftest` take them; `--turns 0` takes whole rounds, as suites do.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from commands import trials
+from commands.timing import TURN_SECONDS
 from commands.trials import Subject, Trial, Variant
 from reports.progress import Progress
 from reports.statistics import converged
@@ -33,7 +34,7 @@ COMMAND = "python -m tests.validation.real"
 COPIES = tuple(Variant(f"copy {number}") for number in range(1, 7))
 SLOWED = tuple(Variant(f"{share:.0%} slower", share) for share in (0.05, 0.02, 0.01))
 TRIALS = 14  # of 15 pairs of equal cases each: over 200
-QUIET_SECONDS, LOADED_SECONDS = 120.0, 90.0  # the most that a trial may take
+QUIET_SECONDS, LOADED_SECONDS = 150.0, 100.0  # the most that a trial may take: about the least rounds
 PARTS = ("loop", "quiet", "loaded")
 FALSE_BAR, FALSE_BEYOND_BAR = 0.09, 0.01
 POWER_BARS = {"5% slower": 0.99, "2% slower": 0.95, "1% slower": 0.80}
@@ -43,10 +44,15 @@ LOOP_NS, SLEEP_NS, SLEEP_BAR = 1000, 10_000_000, (10.0e6, 10.2e6)
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """The trials of one part, and the seconds that they took."""
+    """The trials of one part, the seconds that they took, and those of a turn, 0 for whole rounds."""
 
     trials: Sequence[Trial]
     seconds: float
+    turn_seconds: float
+
+    @property
+    def manner(self) -> str:
+        return f"in turns of {self.turn_seconds:g} s" if self.turn_seconds else "in whole rounds"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,9 +62,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="only these")
     parser.add_argument("--artifacts", type=Path, default=Path("artifacts"), help="where the file is cached")
     parser.add_argument("--check", action="store_true", help="print, write nothing")
+    parser.add_argument("--turns", type=float, default=TURN_SECONDS, help="seconds of a turn")
     args = parser.parse_args(argv)
     begun, missed = time.monotonic(), 0
-    for section in taken(args.parts, args.scale, args.artifacts):
+    for section in taken(args.parts, args.scale, args.artifacts, args.turns):
         print(document.render_section(section), flush=True)
         missed += len(section.missed)
         if not args.check:
@@ -70,14 +77,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if missed else 0
 
 
-def taken(parts: Sequence[str], scale: float, artifacts: Path) -> Iterator[Section]:
+def taken(parts: Sequence[str], scale: float, artifacts: Path, turns: float) -> Iterator[Section]:
     """The sections, each as soon as it is complete."""
     with Progress() as progress, tempfile.TemporaryDirectory() as folder:
         if "loop" in parts:
             yield loop_section(folder)
         if set(parts) == {"loop"}:
             return
-        policy, count = default_timing(), max(1, round(TRIALS * scale))
+        policy, count = replace(default_timing(), turn_seconds=turns), max(1, round(TRIALS * scale))
         subject = trials.subject("onnxruntime", artifacts, policy, progress)
         if "quiet" in parts:
             quiet = repeated(subject, (*COPIES, *SLOWED), count, policy, QUIET_SECONDS, progress.note)
@@ -112,7 +119,7 @@ def repeated(
                 )
             )
         say(f"trial {number + 1} of {count} after {time.monotonic() - begun:.0f} s")
-    return Taken(found, time.monotonic() - begun)
+    return Taken(found, time.monotonic() - begun, policy.turn_seconds)
 
 
 def same_section(name: str, machine: str, part: Taken) -> Section:
@@ -130,8 +137,9 @@ def same_section(name: str, machine: str, part: Taken) -> Section:
         name,
         f"The same file under several names, on a real machine: {machine}",
         f"{len(COPIES)} equal cases a trial, of one ONNX file of {trials.BLOCK.name} in ONNX Runtime,"
-        " measured as a suite until they are precise or the budget ends. Every pair of a trial is compared,"
-        " so pairs of one trial share cases. False is FASTER or SLOWER: at δ = 0, and at δ = 1 %.",
+        f" measured as a suite {part.manner} until they are precise or the budget ends. Every pair of a trial"
+        " is compared, so pairs of one trial share cases."
+        " False is FASTER or SLOWER: at δ = 0, and at δ = 1 %.",
         (
             *("machine", "trials", "pairs", "false at 0", "share", "false at 1 %"),
             *("rounds a case", "disturbed rounds", "bar", "met"),
@@ -165,7 +173,8 @@ def power_section(quiet: Taken) -> Section:
         "real_power",
         "Known slow-downs, on a real machine",
         "A busy wait inside the timed region slows a case down; the truth is 1 plus the wait over the median"
-        " of the equal cases of the trial. Each slowed case is compared with every equal one of its trial at"
+        f" of the equal cases of the trial. Cases are measured {quiet.manner}."
+        " Each slowed case is compared with every equal one of its trial at"
         " δ = 0, found is SLOWER, and the bias is that of the estimated ratio. The noise floor is the"
         " smallest difference that the trial's rounds find in 80 of 100 tries, from the spread of its pairs.",
         (
