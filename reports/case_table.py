@@ -7,9 +7,8 @@ from collections.abc import Callable
 from models.spec import Case
 from reports import formatting as fmt
 from reports import parts
-from reports.grids import Cell, Grid, Line, number
+from reports.grids import Cell, Grid, Line, number, quantile
 from reports.records import CaseResult
-from reports.statistics import Quantile
 from reports.tables import Row, RunTable, settings, short_name
 
 _Column = tuple[str, bool, str, Callable[[Row], Cell]]
@@ -60,9 +59,6 @@ def _setting(name: str) -> Callable[[Row], Cell]:
 def _number_columns(table: RunTable) -> list[_Column]:
     scale, unit = table.unit
 
-    def quantile(found: Quantile | None) -> Cell:
-        return number(found.value_ns / scale if found else None, lambda v: fmt.significant(v, 4))
-
     return [
         ("Rank", True, "the places it may have within its group, as far as the noise allows", _rank),
         (f"Median, {unit}", True, "", lambda r: _median(r, (scale, unit))),
@@ -73,8 +69,8 @@ def _number_columns(table: RunTable) -> list[_Column]:
             for name in parts.present(table)
         ),
         ("vs best", True, "ratio to the fastest of the group, paired by round", _versus),
-        (f"p90, {unit}", True, "from 64 samples", lambda r: quantile(r.summary.p90)),
-        (f"p99, {unit}", True, "from 662 samples", lambda r: quantile(r.summary.p99)),
+        (f"p90, {unit}", True, "from 64 samples", lambda r: quantile(r.summary.p90, scale)),
+        (f"p99, {unit}", True, "from 662 samples", lambda r: quantile(r.summary.p99, scale)),
         ("GMACs", True, "multiply-accumulates; the papers say FLOPs", lambda r: number(r.gmacs, fmt.gmacs)),
         ("Params, M", True, "", lambda r: number(r.params_m, lambda v: fmt.significant(v, 3))),
         ("GMAC/s", True, "achieved", lambda r: number(r.gmacs_per_s, lambda v: fmt.significant(v, 3))),

@@ -19,8 +19,7 @@ from reports.device_profile import (
     quartiles_ns,
     unit_place,
 )
-from reports.grids import Cell, Grid, Line, number
-from reports.statistics import Quantile
+from reports.grids import Cell, Grid, Line, number, quantile
 
 _MAIN_PLACES = ("neural_engine", "gpu", "cpu")
 _BENCH = "mean of 20 rounds of 50 predictions, of all 1000 the 10 lowest and 10 highest left out"
@@ -136,8 +135,8 @@ def _unit_line(one: UnitProfile, scale: float) -> Line:
             Cell(fmt.plus_minus(s.half_width), s.half_width),
             _versus(one),
             Cell(f"{fmt.significant(low / scale, 4)} – {fmt.significant(high / scale, 4)}", low),
-            _quantile(s.p90, scale),
-            _quantile(s.p99, scale),
+            quantile(s.p90, scale),
+            quantile(s.p99, scale),
             _bench(one, scale),
             Cell(f"{s.rounds} × {s.samples // s.rounds}", s.samples),
             Cell(", ".join(flag.label for flag in one.row.flags), css="flagged" if one.row.flags else "",
@@ -154,10 +153,6 @@ def _versus(one: UnitProfile) -> Cell:
     return Cell(
         fmt.ratio_interval(ratio.value, ratio.low, ratio.high), ratio.value, "tie" if tie else "", tie
     )
-
-
-def _quantile(found: Quantile | None, scale: float) -> Cell:
-    return number(found.value_ns / scale if found else None, lambda value: fmt.significant(value, 4))
 
 
 def _bench(one: UnitProfile, scale: float) -> Cell:

@@ -80,6 +80,14 @@ def latency_interval(median_ns: float, low_ns: float | None, high_ns: float | No
     )
 
 
+def quantile_interval(low_ns: float, high_ns: float | None) -> str:
+    """`1.22 to 1.24 ms`, or `1.22 ms and more` where there is no upper end."""
+    scale, unit = time_unit(low_ns)
+    if high_ns is None:
+        return f"{significant(low_ns / scale, 4)} {unit} and more"
+    return f"{significant(low_ns / scale, 4)} to {significant(high_ns / scale, 4)} {unit}"
+
+
 def ratio(value: float) -> str:
     """`1.30×`."""
     return f"{significant(value, 3)}×"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reports import formatting as fmt
+from reports.quantiles import Quantile
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,16 @@ def facts(caption: str, value: Mapping[str, Any]) -> Grid:
 def number(value: float | None, text: Callable[[float], str]) -> Cell:
     """A number by its formatter, sorted by value; a dash where there is none."""
     return Cell(fmt.MISSING) if value is None else Cell(text(value), value)
+
+
+def quantile(found: Quantile | None, scale: float) -> Cell:
+    """Its interval is in the title: a tail's is wide, and often open above."""
+    if found is None:
+        return Cell(fmt.MISSING)
+    told = f"95 % interval: {fmt.quantile_interval(found.low_ns, found.high_ns)}"
+    if found.high_ns is None:
+        told += "; the samples amount to too few independent ones for an upper end"
+    return Cell(fmt.significant(found.value_ns / scale, 4), found.value_ns, title=told)
 
 
 def _flattened(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

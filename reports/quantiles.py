@@ -19,29 +19,40 @@ _CONFIDENCE = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Quantile:
-    """An order statistic of the pooled samples and its 95 % interval, also order statistics (ns)."""
+    """An order statistic of the pooled samples and its 95 % interval, also order statistics (ns).
+
+    `high_ns` is None where the samples amount to too few independent ones for an upper end.
+    """
 
     level: float
     value_ns: float
     low_ns: float
-    high_ns: float
+    high_ns: float | None
 
 
 def order_statistic(per_round: Sequence[Floats], level: float) -> Quantile:
     """Nearest-rank quantile of the pooled samples; `per_round` in nanoseconds, in any order.
 
-    Its interval is that of independent samples, or that which the rounds' disagreement gives, whichever
-    reaches further: samples of one process are alike, so their number alone promises too much.
+    Samples of one process are alike, so their number alone promises too much. The interval reaches as far as
+    the furthest of three: that of independent samples; Woodruff's for clusters, from the spread of the
+    rounds' shares (1952, doi:10.1080/01621459.1952.10483443); and that of as many independent samples as
+    these amount to, after Korn and Graubard (1998, Survey Methodology 24, 193-201). Far out in a tail the
+    second is too short with a dozen rounds, and the third has no upper end where even the largest of so many
+    samples may lie below the quantile.
     """
     ordered = np.sort(np.concatenate(per_round))
     last = ordered.size - 1
     rank = math.ceil(level * ordered.size) - 1
     below, above = binomial_ranks(ordered.size, level)
-    spread = _share_half_width(per_round, float(ordered[rank]))
-    low = min(below, math.floor((level - spread) * ordered.size) - 1)
-    high = max(above, math.ceil((level + spread) * ordered.size) - 1)
-    ends = float(ordered[max(low, 0)]), float(ordered[min(high, last)])
-    return Quantile(level, float(ordered[rank]), *ends)
+    error = _share_error(per_round, float(ordered[rank]))
+    reach = two_sided_quantile(_CONFIDENCE, max(1, len(per_round) - 1)) * error
+    alike = _effective_shares(ordered.size, level, reach)
+    low = min(below, math.floor((min(level - reach, alike[0])) * ordered.size) - 1)
+    value, lowest = float(ordered[rank]), float(ordered[max(low, 0)])
+    if alike[1] is None:
+        return Quantile(level, value, lowest, None)
+    high = max(above, math.ceil(max(level + reach, alike[1]) * ordered.size) - 1)
+    return Quantile(level, value, lowest, float(ordered[min(high, last)]))
 
 
 @functools.lru_cache(maxsize=1024)
@@ -56,12 +67,30 @@ def binomial_ranks(count: int, level: float) -> tuple[int, int]:
     return max(low - 1, 0), min(high, count - 1)
 
 
-def _share_half_width(per_round: Sequence[Floats], value: float) -> float:
-    """Half width of the 95 % interval of the share of samples up to `value`, from its spread over rounds.
+def _effective_shares(count: int, level: float, reach: float) -> tuple[float, float | None]:
+    """Clopper and Pearson's ends for the share `level` of as many independent samples as `count` amount to.
 
-    With it the quantile's interval is Woodruff's (1952, doi:10.1080/01621459.1952.10483443) for a sample of
-    clusters. 0 with one round.
+    `reach` is the half width that the rounds give the share, by Student's t, so it has their few degrees of
+    freedom in it; that many samples would give the normal's. There is no upper end where the largest of them
+    lies below the quantile more often than 1 time in 40. Nothing to add, `level` itself, where the rounds
+    disagree no more than independent samples would.
     """
+    from scipy.special import betaincinv, ndtri
+
+    tail = (1.0 - _CONFIDENCE) / 2
+    independent = float(ndtri(1.0 - tail)) * math.sqrt(level * (1.0 - level) / count)
+    if reach <= independent:
+        return level, level
+    samples = count * (independent / reach) ** 2
+    below = level * samples
+    low = float(betaincinv(below, samples - below + 1.0, tail))
+    if level**samples > tail:
+        return low, None
+    return low, float(betaincinv(below + 1.0, samples - below, 1.0 - tail))
+
+
+def _share_error(per_round: Sequence[Floats], value: float) -> float:
+    """Standard error of the share of samples up to `value`, from its spread over rounds; 0 with one."""
     if len(per_round) < 2:
         return 0.0
     sizes = np.array([values.size for values in per_round], dtype=np.float64)
@@ -69,8 +98,7 @@ def _share_half_width(per_round: Sequence[Floats], value: float) -> float:
     shares = np.array([np.count_nonzero(values <= value) / values.size for values in per_round])
     squares = (weights * (shares - weights @ shares)) ** 2
     count = len(per_round)
-    error = math.sqrt(count / (count - 1) * float(squares.sum()))
-    return two_sided_quantile(_CONFIDENCE, count - 1) * error
+    return math.sqrt(count / (count - 1) * float(squares.sum()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,21 +39,24 @@ def section(repetitions: int, *, command: str, processes: int | None = None) -> 
         "tails",
         "Intervals of p90 and p99",
         "Lognormal noise of 2 % inside a process, at least 6 rounds of 120 samples. The truth is the quantile"
-        " over all processes. An interval of order statistics may be too wide, so there is no upper bar.",
-        ("noise", "quantile", "measured", "covered", "%", "bar, %", "met"),
+        " over all processes. An interval of order statistics may be too wide, so there is no upper bar;"
+        " one that is open above has no upper end, as the samples amount to too few independent ones.",
+        ("noise", "quantile", "measured", "covered", "%", "open above, %", "bar, %", "met"),
         tuple(rows),
         command,
         time.monotonic() - begun,
     )
 
 
-def _covered(noise: World, policy: Timing, seed: int) -> tuple[bool, bool]:
+def _covered(noise: World, policy: Timing, seed: int) -> list[tuple[bool, bool]]:
+    """For each level: does the interval hold the truth, and is it open above?"""
     summary = summarize(instrument.alone(noise.seeded(seed), policy), target=policy.target)
     held = []
     for level, found in zip(LEVELS, (summary.p90, summary.p99), strict=True):
         assert found is not None
-        held.append(found.low_ns <= _truth_ns(noise, level) <= found.high_ns)
-    return held[0], held[1]
+        reaches = found.high_ns is None or _truth_ns(noise, level) <= found.high_ns
+        held.append((found.low_ns <= _truth_ns(noise, level) and reaches, found.high_ns is None))
+    return held
 
 
 def _truth_ns(noise: World, level: float) -> float:
@@ -61,13 +64,16 @@ def _truth_ns(noise: World, level: float) -> float:
     return s.median_ns * math.exp(math.hypot(s.sigma, s.between_sigma) * float(ndtri(level)))
 
 
-def _rows(noise: World, found: list[tuple[bool, bool]]) -> list[tuple[Cell, ...]]:
+def _rows(noise: World, found: list[list[tuple[bool, bool]]]) -> list[tuple[Cell, ...]]:
     rows: list[tuple[Cell, ...]] = []
     for place, level in enumerate(LEVELS):
-        covered = sum(held[place] for held in found)
+        covered, unbounded = (sum(held[place][told] for held in found) for told in (0, 1))
         share = covered / len(found)
         label = f"p{100 * level:.0f}"
         rows.append(
-            (noise.name, label, len(found), covered, 100 * share, f"at least {100 * LEAST:g}", share >= LEAST)
+            (
+                *(noise.name, label, len(found), covered, 100 * share, 100 * unbounded / len(found)),
+                *(f"at least {100 * LEAST:g}", share >= LEAST),
+            )
         )
     return rows
