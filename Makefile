@@ -72,9 +72,9 @@ $(VENV)/%.stamp: requirements/%.lock $(VENV)/bin/python
 lock: $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile pyproject.toml -q --universal --python-version 3.11 --generate-hashes --no-annotate \
-		--extra trt -c requirements/constraints.txt --custom-compile-command "make lock" --upgrade -o requirements/bench.lock
+		--extra trt --extra train -c requirements/constraints.txt --custom-compile-command "make lock" --upgrade -o requirements/bench.lock
 	$(BIN)/uv pip compile pyproject.toml -q --universal --python-version 3.11 --generate-hashes --no-annotate \
-		--extra dev --extra openvino --extra trt --extra coreml -c requirements/constraints.txt -c requirements/bench.lock \
+		--extra dev --extra openvino --extra trt --extra coreml --extra train -c requirements/constraints.txt -c requirements/bench.lock \
 		--custom-compile-command "make lock" --upgrade -o requirements/dev.lock
 
 clean:

@@ -24,6 +24,7 @@ VERBS = {
     "doctor": ("commands.doctor", "what this machine can build and time, and the fix for what it cannot"),
     "selftest": ("commands.selftest", "what differences this machine can resolve, in about two minutes"),
     "convert": ("commands.convert", "one model or block to one file, with its parity ledger"),
+    "train": ("commands.train", "weights for a model, from images; without options a small one from digits"),
     "verify": ("commands.verify", "read a model file back, and compare its outputs with a model's"),
     "report": ("commands.report", "write the report of a stored run again, or list the stored runs"),
     "compare": ("commands.compare", "two runs, or two cases of one: ratios with intervals and verdicts"),

@@ -33,6 +33,7 @@ MODELS = {
     "nextvit_small": "models.nextvit:nextvit_small",
     "nextvit_base": "models.nextvit:nextvit_base",
     "nextvit_large": "models.nextvit:nextvit_large",
+    "nextvit_micro": "models.nextvit_micro:nextvit_micro",
     "nextvit_stem": "models.nextvit_parts:stem",
     "nextvit_head": "models.nextvit_parts:head",
     "peak/gemm": "models.peak:gemm",

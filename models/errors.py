@@ -19,3 +19,11 @@ class CheckpointError(ModelError):
 
 class FoldingError(ModelError):
     """A fusion that would not be exact, so it is not made."""
+
+
+class DataError(ValueError):
+    """Images that cannot be used as asked: names the folder or file, what is wrong and the fix."""
+
+
+class UnreadableImageError(DataError):
+    """One image that no decoder takes; names the file and the reason."""

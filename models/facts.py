@@ -61,3 +61,4 @@ NETWORK = {
     "num_classes": OptionRule(int, 1000, 1, "outputs of the classifier"),
     "in_chans": OptionRule(int, 3, 1, "channels of the image"),
 }
+TEN_CLASSES = {**NETWORK, "num_classes": OptionRule(int, 10, 1, "outputs of the classifier")}

@@ -13,7 +13,7 @@ from typing import Any
 import models
 from models.comparison import COMPARED
 from models.errors import ModelError, UnknownModelError
-from models.facts import NETWORK, ModelInfo, OptionRule
+from models.facts import NETWORK, TEN_CLASSES, ModelInfo, OptionRule
 from models.spec import ModelSpec
 from models.tables import names, suggest
 from models.timm_names import is_timm_name, timm_names
@@ -42,6 +42,9 @@ INFO: dict[str, ModelInfo] = {
     ),
     "nextvit_large": ModelInfo(
         "Next-ViT", "Next-ViT-L", NEXTVIT_PAPER, NETWORK, 224, 32, params_m=57.87, gmacs=10.75
+    ),
+    "nextvit_micro": ModelInfo(
+        "Next-ViT", "Its blocks for 32x32", NEXTVIT_PAPER, TEN_CLASSES, 32, 8, params_m=0.337, gmacs=0.018
     ),
     "nextvit_stem": ModelInfo(
         "Next-ViT",

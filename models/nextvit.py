@@ -232,18 +232,26 @@ class NTB(nn.Module):
 
 
 class NextViT(nn.Module):
-    """Stem, four stages, BatchNorm, global average pooling, classifier."""
+    """Stem, stages, BatchNorm, global average pooling, classifier; stem and four stages as published."""
 
-    def __init__(self, stages: tuple[Stage, ...], *, num_classes: int, in_chans: int) -> None:
+    def __init__(
+        self,
+        stages: tuple[Stage, ...],
+        *,
+        num_classes: int,
+        in_chans: int,
+        stem_channels: int = 64,
+        stem_stride: int = 4,
+    ) -> None:
         super().__init__()
+        channels = stem_channels
         self.stem = nn.Sequential(
-            ConvBNReLU(in_chans, 64, stride=2),
-            ConvBNReLU(64, 32, stride=1),
-            ConvBNReLU(32, 64, stride=1),
-            ConvBNReLU(64, 64, stride=2),
+            ConvBNReLU(in_chans, channels, stride=2),
+            ConvBNReLU(channels, channels // 2, stride=1),
+            ConvBNReLU(channels // 2, channels, stride=1),
+            ConvBNReLU(channels, channels, stride=stem_stride // 2),
         )
         self.stages = nn.Sequential()
-        channels = 64
         for index, stage in enumerate(stages):
             self.stages.append(_stage(stage, channels, stride=1 if index == 0 else 2))
             channels = stage.out_channels

@@ -73,6 +73,13 @@ class Progress:
         self._show(done, planned, where, left, line=line if round_index != self._last_pass else "")
         self._last_pass = round_index
 
+    def training(
+        self, done: int, total: int, where: str, *, eta_ns: int | None = None, line: str = ""
+    ) -> None:
+        """`done` of `total` steps are done; `line` is what is printed, once, where there is no terminal."""
+        left = f", about {span(eta_ns)} left" if eta_ns is not None else ""
+        self._show(done, total, where, left, line=line)
+
     def note(self, text: str) -> None:
         """One line that stays, above the display."""
         self._console.print(Text(text), soft_wrap=True)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -41,3 +44,45 @@ def module_scramble() -> Callable[..., nn.Module]:
 def _seeded() -> None:
     torch.manual_seed(0)
     torch.set_num_threads(1)
+
+
+class _Watcher:
+    """An observer of the trainer that keeps what it is told; `at_step` and `at_epoch` are called with it."""
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+        self.epochs: list[object] = []
+        self.notes: list[str] = []
+        self.at_step: Callable[[int], None] = lambda done: None
+        self.at_epoch: Callable[[object], None] = lambda epoch: None
+
+    def step(self, done: int, total: int, *, epoch: int, loss: float) -> None:
+        self.losses.append(loss)
+        self.at_step(done)
+
+    def epoch(self, epoch: object, *, epochs: int) -> None:
+        self.epochs.append(epoch)
+        self.at_epoch(epoch)
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+@pytest.fixture(scope="session")
+def new_watcher() -> Callable[[], _Watcher]:
+    return _Watcher
+
+
+@pytest.fixture(scope="session")
+def stripes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Upright and level stripes under noise: 40 images to train on, 16 to evaluate."""
+    folder = tmp_path_factory.mktemp("stripes")
+    draw = np.random.default_rng(0)
+    for split, count in (("train", 20), ("val", 8)):
+        for name in ("level", "upright"):
+            (folder / split / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = np.tile(np.arange(16) // 2 % 2 * 160, (16, 1)) + draw.integers(0, 90, (16, 16))
+                pixels = pixels if name == "upright" else pixels.T
+                Image.fromarray(pixels.astype(np.uint8)).save(folder / split / name / f"{number:02}.png")
+    return folder

@@ -1,0 +1,184 @@
+"""Folders and digits as labelled images: what is read, in which order, and what is refused by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from models.errors import DataError, UnreadableImageError
+from models.image_data import Unreadable, eval_transform, open_data, preprocessing
+from models.image_loading import Draw, eval_batches, seeded, train_batches
+
+
+def image(path: Path, shade: int = 128, size: tuple[int, int] = (20, 12)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, (shade, shade, shade)).save(path)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for split, count in (("train", 3), ("val", 2)):
+        for name in ("cat", "ant"):
+            for number in range(count):
+                image(tmp_path / split / name / f"{number}.png", shade=40 * number)
+    return tmp_path
+
+
+def plain(data):
+    return eval_transform(preprocessing("nextvit_small", resolution=8, fills_frame=data.fills_frame))
+
+
+def test_digits_are_split_once_and_for_all():
+    train, val = open_data(None, "train"), open_data(None, "val")
+    assert (len(train), len(val)) == (1433, 364)
+    assert train.classes == val.classes == tuple("0123456789")
+    assert np.bincount(val.labels).tolist() == [36, 37, 36, 37, 37, 37, 37, 36, 35, 36]
+    seen = {val.load(index).tobytes() for index in range(len(val))}
+    assert sum(train.load(index).tobytes() in seen for index in range(len(train))) == 0
+    assert val.load(0).mode == "RGB"
+    assert val.load(0).size == (8, 8)
+
+
+def test_a_folder_is_read_in_the_order_of_its_names(folder):
+    data = open_data(folder, "train")
+    assert data.classes == ("ant", "cat")
+    assert data.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert [Path(data.label_of(index)).name for index in range(3)] == ["0.png", "1.png", "2.png"]
+    assert data.load(1).getpixel((0, 0)) == (40, 40, 40)
+
+
+def test_val_takes_its_labels_from_train(folder):
+    image(folder / "train/bee/0.png")
+    data = open_data(folder, "val")
+    assert data.classes == ("ant", "bee", "cat")
+    assert data.labels.tolist() == [0, 0, 2, 2]
+
+
+def test_val_stands_alone_where_there_is_no_train(tmp_path):
+    image(tmp_path / "val/dog/0.jpg")
+    assert open_data(tmp_path, "val").classes == ("dog",)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: folder / "nowhere", r"nowhere: no such folder: give a folder with train/CLASS"),
+        (lambda folder: image(folder / "file.png"), r"file.png: is a file"),
+        (lambda folder: folder / "train", r"train/val: no such folder"),
+        (
+            lambda folder: (folder / "other/val").mkdir(parents=True) or folder / "other",
+            "no folder of a class",
+        ),
+        (
+            lambda folder: (folder / "val/ant2").mkdir() or folder,
+            r"class 'ant2' is not in .*train: remove it",
+        ),
+        (
+            lambda folder: ([path.unlink() for path in (folder / "val/cat").iterdir()], folder)[1],
+            "cat: holds no",
+        ),
+    ],
+    ids=["missing", "a file", "no val", "no class", "strange class", "empty class"],
+)
+def test_what_is_no_data_is_named(folder, damage, message):
+    with pytest.raises(DataError, match=message):
+        open_data(damage(folder), "val")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"no image", b"\x89PNG\r\n\x1a\n" + b"\0" * 40], ids=["empty", "text", "cut"]
+)
+def test_an_unreadable_image_is_named(folder, content):
+    path = folder / "val/ant/0.png"
+    path.write_bytes(content)
+    data = open_data(folder, "val")
+    with pytest.raises(UnreadableImageError, match=str(path)):
+        data.load(0)
+    (batch,) = eval_batches(data, plain(data), batch_size=4)
+    assert len(batch.images) == len(batch.labels) == 3
+    assert [index for index, _ in batch.unreadable] == [0]
+
+
+def test_a_truncated_jpeg_is_unreadable(folder):
+    path = image(folder / "val/ant/0.jpg", size=(200, 200))
+    path.write_bytes(path.read_bytes()[:-200])
+    data = open_data(folder, "val")
+    with pytest.raises(UnreadableImageError, match="truncated"):
+        data.load(0)
+
+
+def test_a_training_batch_stays_full(folder):
+    data = open_data(folder, "train")
+    many = type(data)("many", "train", data.classes, np.tile(data.labels, 50), data.sources * 50)
+    Path(data.sources[0]).write_bytes(b"broken")
+    (batch,) = train_batches(many, plain(data), [[Draw(0, (1,)), Draw(3, (2,))]])
+    assert batch.labels.tolist() == [0, 1]
+    assert torch.equal(batch.images[0], plain(data)(data.load(1)))
+    assert [index for index, _ in batch.unreadable] == [0]
+
+
+def test_above_one_percent_unreadable_is_an_error(folder):
+    data = open_data(folder, "train")
+    many = type(data)("many", "train", data.classes, np.tile(data.labels, 50), data.sources * 50)
+    unreadable = Unreadable(many)
+    assert [unreadable.add(index, f"image {index}") for index in (5, 5, 7, 9)] == [True, False, True, True]
+    with pytest.raises(
+        DataError, match=r"many: 4 of 300 images of train cannot be read, more than 1%.*\n  image 5"
+    ):
+        unreadable.add(11, "image 11")
+
+
+def test_workers_change_nothing(folder):
+    data = open_data(folder, "train")
+    draws = [[Draw(index, (0, index)), Draw(5 - index, (1, index))] for index in range(6)]
+    runs = [list(train_batches(data, lambda picture: torch.rand(3, 2, 2), draws, workers=n)) for n in (0, 2)]
+    for one, two in zip(*runs, strict=True):
+        assert torch.equal(one.images, two.images)
+        assert torch.equal(one.labels, two.labels)
+
+
+def test_seeded_leaves_the_generators_as_they_were():
+    torch.manual_seed(5)
+    np.random.seed(5)
+    expected = torch.rand(2).tolist(), np.random.rand()
+    torch.manual_seed(5)
+    np.random.seed(5)
+    with seeded(1, 2):
+        first = torch.rand(1).item(), np.random.rand()
+    with seeded(1, 2):
+        assert (torch.rand(1).item(), np.random.rand()) == first
+    assert (torch.rand(2).tolist(), np.random.rand()) == expected
+
+
+def test_shares_of_an_evaluation_are_the_whole(folder):
+    data = open_data(folder, "train")
+    labels = [
+        label
+        for rank in range(2)
+        for batch in eval_batches(data, plain(data), batch_size=2, share=(rank, 2))
+        for label in batch.labels.tolist()
+    ]
+    assert sorted(labels) == sorted(data.labels.tolist())
+
+
+def test_preprocessing_follows_timm_and_the_official_code():
+    ours = preprocessing("nextvit_small", resolution=224)
+    assert (ours.crop_pct, ours.interpolation, ours.mean[0]) == (0.875, "bicubic", 0.485)
+    clip = preprocessing("timm/vit_base_patch16_clip_224.openai", resolution=224)
+    assert clip.mean == pytest.approx((0.48145466, 0.4578275, 0.40821073))
+    assert preprocessing("nextvit_micro", resolution=32, fills_frame=True).crop_pct == 1.0
+
+
+def test_the_eval_transform_crops_the_middle_and_normalizes():
+    steps = preprocessing("nextvit_small", resolution=14)
+    picture = Image.new("RGB", (64, 32), (0, 0, 0))
+    picture.paste((255, 255, 255), (16, 0, 48, 32))  # the middle half is white
+    out = eval_transform(steps)(picture)
+    assert out.shape == (3, 14, 14)
+    white = (1 - torch.tensor(steps.mean)) / torch.tensor(steps.std)
+    torch.testing.assert_close(out[:, 7, 7], white)
