@@ -26,6 +26,7 @@ VERBS = {
     "convert": ("commands.convert", "one model or block to one file, with its parity ledger"),
     "train": ("commands.train", "weights for a model, from images; without options a small one from digits"),
     "verify": ("commands.verify", "read a model file back, and compare its outputs with a model's"),
+    "eval": ("commands.evaluate", "accuracy of a deployed file on labelled images, measured here"),
     "report": ("commands.report", "write the report of a stored run again, or list the stored runs"),
     "compare": ("commands.compare", "two runs, or two cases of one: ratios with intervals and verdicts"),
     "gate": ("commands.gate", "is the present code slower than a stored run? exit code 1 if it is"),

@@ -35,7 +35,13 @@ def execute(args: argparse.Namespace) -> int:
         published = published_figures(run)
         write_report(run, path, published=published, points=published_points(run))
         if args.json:
-            print(json.dumps({"schema": 1, "run_id": run.info.run_id, "report": str(path)}))
+            from reports.codec import plain
+            from reports.measured_accuracy import evaluation_documents
+
+            told = plain(evaluation_documents(run))
+            print(
+                json.dumps({"schema": 1, "run_id": run.info.run_id, "report": str(path), "evaluations": told})
+            )
             return OK
         from reports.console import PlainConsole
         from reports.terminal import print_table

@@ -1,7 +1,8 @@
 """Networks of a run whose accuracy is known, and those of others' figures: what an accuracy axis may hold.
 
-Accuracy is published ImageNet-1K top-1 at the resolution of the case. A network without one is on no accuracy
-axis; it is named instead.
+An accuracy is ImageNet-1K top-1 as published at the resolution of the case, or measured here on one set of
+images (reports/measured_accuracy.py); no axis holds both. A network without one is on no accuracy axis; it is
+named instead.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from reports.evaluations import Evaluation
 from reports.formatting import count, listing
 from reports.palette import MARKER_NAMES, PALE, SERIES
 from reports.records import PublishedFigure, PublishedPoint
@@ -21,19 +23,32 @@ AXIS = "ImageNet-1K top-1 as published, %"
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A ranked case and the figure that its accuracy is from."""
+    """A ranked case and what its accuracy is from: `measured` here where that is given, else the figure."""
 
     row: Row
-    figure: PublishedFigure
+    figure: PublishedFigure | None
+    measured: Evaluation | None = None
 
     @property
     def top1(self) -> float:
+        """In percent."""
+        if self.measured is not None:
+            return 100 * self.measured.top1.value
+        assert self.figure is not None
         assert self.figure.top1 is not None
         return self.figure.top1
 
     @property
+    def top1_interval(self) -> tuple[float, float] | None:
+        """In percent; a published accuracy has none."""
+        if self.measured is None:
+            return None
+        low, high = self.measured.top1.interval
+        return 100 * low, 100 * high
+
+    @property
     def family(self) -> str:
-        return self.figure.family or self.row.label
+        return (self.figure.family if self.figure else "") or self.row.label
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +57,11 @@ class Style:
 
     color: str
     marker: str
+
+
+def measured_axis(data: str) -> str:
+    """The accuracy axis of what was measured on these images, in two lines."""
+    return f"top-1 measured here, %\n{data}"
 
 
 def networks(table: RunTable, figures: Figures) -> list[tuple[Facet, list[Network]]]:

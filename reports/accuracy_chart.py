@@ -8,30 +8,44 @@ from typing import Any
 
 from reports import accuracy
 from reports import formatting as fmt
-from reports.accuracy import AXIS, Network, described
+from reports.accuracy import AXIS, Network, described, measured_axis
+from reports.evaluations import Evaluation
 from reports.interactive import axis, base_layout
+from reports.measured_accuracy import groups, share_text
 from reports.records import PublishedFigure, PublishedPoint, by_network
 from reports.tables import Facet, RunTable
 
+PUBLISHED = "ImageNet-1K, as published"
+
+# A group of the report, the networks of it with an accuracy, and the images that it was measured on here,
+# empty where it is published.
+Group = tuple[Facet, list[Network], str]
+
 
 def chart(
-    table: RunTable, published: Sequence[PublishedFigure], points: Sequence[PublishedPoint]
+    table: RunTable,
+    published: Sequence[PublishedFigure],
+    points: Sequence[PublishedPoint],
+    evaluations: Sequence[Evaluation] = (),
 ) -> dict[str, Any] | None:
     """Every group with networks of known accuracy, and every setup of others; None without such a group.
 
-    A group is chosen by its settings, so that cases which may not be ranked never share an axis.
+    A group is chosen by its settings and by where its accuracies are from, so that cases which may not be
+    ranked never share an axis, nor accuracies of different images.
     """
-    found = accuracy.networks(table, by_network(published))
+    figures = by_network(published)
+    found: list[Group] = [(facet, some, "") for facet, some in accuracy.networks(table, figures)]
+    found += [(one.facet, one.networks, one.data) for one in groups(table, evaluations, figures)]
     if not found:
         return None
-    styles = accuracy.styles([n for _, some in found for n in some], points)
+    styles = accuracy.styles([n for _, some, _ in found for n in some], points)
     places = {family: place for place, family in enumerate(styles)}
     return {
         "families": [
             {"name": name, "color": style.color, "marker": style.marker} for name, style in styles.items()
         ],
-        "settings": _settings([facet for facet, _ in found]),
-        "groups": [_group(facet, some, table.unit, places) for facet, some in found],
+        "settings": _settings(found),
+        "groups": [_group(one, table.unit, places) for one in found],
         "setups": [
             {
                 "name": f"{setup}, {side}x{side}",
@@ -51,23 +65,31 @@ def chart(
     }
 
 
-def _settings(facets: Sequence[Facet]) -> list[dict[str, Any]]:
+def _settings(found: Sequence[Group]) -> list[dict[str, Any]]:
     """What tells the groups apart: a name, and the value of each group."""
-    values = {name: [facet.settings[name] for facet in facets] for name in facets[0].settings}
+    facets = [facet for facet, _, _ in found]
+    values = {"accuracy": [data or PUBLISHED for _, _, data in found]}
+    values |= {name: [facet.settings[name] for facet in facets] for name in facets[0].settings}
     telling = {name: told for name, told in values.items() if len(set(told)) > 1}
     if len(set(zip(*telling.values(), strict=True))) < len(facets):
-        telling = {"group": [facet.title for facet in facets]}  # only their protocols tell some of them apart
+        # only their protocols tell some of them apart
+        telling = {
+            **{k: v for k, v in telling.items() if k == "accuracy"},
+            "group": [f.title for f in facets],
+        }
     return [
         {"name": "resolution" if name == "shape" else name, "values": told} for name, told in telling.items()
     ]
 
 
-def _group(
-    facet: Facet, found: Sequence[Network], unit: tuple[float, str], places: dict[str, int]
-) -> dict[str, Any]:
+def _group(group: Group, unit: tuple[float, str], places: dict[str, int]) -> dict[str, Any]:
+    """`measured`: its accuracies are of other images than the published ones, on an axis of their own."""
+    facet, found, data = group
     return {
-        "title": facet.title,
-        "resolution": found[0].figure.resolution,
+        "title": f"{facet.title}; accuracy measured on {data}" if data else facet.title,
+        "resolution": found[0].row.case.model.resolution,
+        "axis": escape(measured_axis(data)).replace("\n", "<br>") if data else AXIS,
+        "measured": bool(data),
         "points": [_ours(network, facet, unit, places) for network in found],
     }
 
@@ -76,9 +98,11 @@ def _ours(network: Network, facet: Facet, unit: tuple[float, str], places: dict[
     row, s = network.row, network.row.summary
     ends = (s.median_ns if end is None else end for end in (s.low_ns, s.high_ns))
     low, high = (_short(end / unit[0]) for end in ends)
+    top1_low, top1_high = network.top1_interval or (network.top1, network.top1)
     return {
         "family": places[network.family], "x": _short(s.median_ns / unit[0]), "low": low, "high": high,
-        "top1": network.top1, "params_m": row.params_m, "text": _facts(network, facet),
+        "top1": _short(network.top1), "top1_low": _short(top1_low), "top1_high": _short(top1_high),
+        "params_m": row.params_m, "text": _facts(network, facet),
     }  # fmt: skip
 
 
@@ -86,23 +110,36 @@ def _theirs(point: PublishedPoint, places: dict[str, int]) -> dict[str, Any]:
     ms, error_ms = point.latency.ms, point.latency.error_ms
     return {
         "family": places[point.family], "x": ms, "low": _short(ms - error_ms), "high": _short(ms + error_ms),
-        "top1": point.top1, "params_m": point.params_m, "text": _published_facts(point),
+        "top1": point.top1, "top1_low": point.top1, "top1_high": point.top1,
+        "params_m": point.params_m, "text": _published_facts(point),
     }  # fmt: skip
 
 
 def _facts(network: Network, facet: Facet) -> str:
     """A network's facts for the hover box: plotly reads a little HTML, so names are escaped."""
-    row, s, figure = network.row, network.row.summary, network.figure
+    row, s = network.row, network.row.summary
     lines = [
         f"<b>{escape(row.label)}</b>  {escape(facet.title)}",
         f"measured here: {fmt.latency_interval(s.median_ns, s.low_ns, s.high_ns)}",
-        f"top-1 {network.top1:g} %, published: {escape(figure.source)}",
+        _accuracy(network),
         f"family {escape(network.family)}, {_size(row.params_m)}",
         f"{fmt.gmacs(row.gmacs)} GMACs, {fmt.rate(row.gmacs_per_s or 0)}" if row.gmacs else "",
         f"rank {row.rank}, {fmt.count(s.rounds, 'round')}",
         f"flags: {', '.join(flag.label for flag in row.flags)}" if row.flags else "",
     ]
     return "<br>".join(filter(None, lines))
+
+
+def _accuracy(network: Network) -> str:
+    if network.measured is None:
+        assert network.figure is not None
+        return f"top-1 {network.top1:g} %, published: {escape(network.figure.source)}"
+    one = network.measured
+    skipped = f", {one.images.skipped} skipped" if one.images.skipped else ""
+    return (
+        f"top-1 {share_text(one.top1)}, measured here on {escape(one.data)}{skipped}"
+        f"<br>evaluated: {escape(one.file.name)} by {escape(one.file.tool)}"
+    )
 
 
 def _published_facts(point: PublishedPoint) -> str:

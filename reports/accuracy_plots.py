@@ -15,13 +15,14 @@ from matplotlib.axes import Axes
 from reports import drawing as d
 from reports import formatting as fmt
 from reports import palette as colour
-from reports.accuracy import AXIS, Network, Style, described, frontier
+from reports.accuracy import AXIS, Network, Style, described, frontier, measured_axis
 from reports.drawing import Drawing
 from reports.records import PublishedPoint
 from reports.scatter import plain_axis
 from reports.tables import Facet
 
 MAX_LABELLED = 16
+_AXIS_NAME = 44  # characters of a set of images that the height of a figure holds
 _LOG_FROM = 4.0  # a range of latencies that a linear axis would press together
 _MARKERS = {
     "circle": "o", "square": "s", "triangle-up": "^", "diamond": "D", "triangle-down": "v", "cross": "P",
@@ -41,30 +42,46 @@ class _Mark:
     top1: float
     params_m: float | None
     color: str
+    top1_interval: tuple[float, float] | None = None
 
 
 def measured_panel(
-    facet: Facet, found: Sequence[Network], unit: tuple[float, str], styles: Mapping[str, Style], name: str
+    facet: Facet,
+    found: Sequence[Network],
+    unit: tuple[float, str],
+    styles: Mapping[str, Style],
+    name: str,
+    *,
+    data: str = "",
 ) -> Drawing:
-    """Medians with 95 % intervals; the band joins the networks that no other beats on both axes."""
+    """Medians with 95 % intervals; the band joins the networks that no other beats on both axes.
+
+    With `data` the accuracies were measured here, on those images; else they are published ones.
+    """
     marks = [
         _Mark(
             n.row.label, n.family, n.row.summary.median_ns / unit[0], _scaled(n.row.summary.low_ns, unit),
             _scaled(n.row.summary.high_ns, unit), n.top1, n.row.params_m, styles[n.family].color,
+            n.top1_interval,
         )
         for n in found
     ]  # fmt: skip
     alt = "; ".join(
-        f"{n.row.label} {fmt.latency(n.row.summary.median_ns, n.row.summary.half_width)}, {n.top1:g} %"
+        f"{n.row.label} {fmt.latency(n.row.summary.median_ns, n.row.summary.half_width)}, {n.top1:.4g} %"
         for n in found
+    )
+    whose, axis = (
+        (f"Accuracy measured here on {data}", measured_axis(d.short(data, _AXIS_NAME)))
+        if data
+        else ("Published accuracy", AXIS)
     )
     return Drawing(
         name,
-        f"Measured here: {facet.title}",
-        f"Published accuracy over latency measured here at {facet.title}: {alt}.",
-        _drawn(marks, styles, name, f"median latency measured here, {unit[1]}", hollow=False),
-        f"{fmt.count(len(found), 'network')}{_sizes(marks)}",
-    )
+        f"Both measured here: {facet.title}" if data else f"Measured here: {facet.title}",
+        f"{whose} over latency measured here at {facet.title}: {alt}.",
+        _drawn(marks, styles, name, (f"median latency measured here, {unit[1]}", axis), hollow=False),
+        f"{f'accuracy on {data}, ' if data else ''}{fmt.count(len(found), 'network')}{_sizes(marks)}",
+    )  # fmt: skip
 
 
 def published_panel(points: Sequence[PublishedPoint], styles: Mapping[str, Style], name: str) -> Drawing:
@@ -82,18 +99,23 @@ def published_panel(points: Sequence[PublishedPoint], styles: Mapping[str, Style
         name,
         f"Published, not measured here: {setup}",
         f"Published accuracy over published latency, {setup}: {alt}.",
-        _drawn(marks, styles, name, "latency as published, ms", hollow=True),
+        _drawn(marks, styles, name, ("latency as published, ms", AXIS), hollow=True),
         f"{side}x{side}{_sizes(marks)}; {described(points)}",
     )
 
 
 def _drawn(
-    marks: Sequence[_Mark], styles: Mapping[str, Style], name: str, xlabel: str, *, hollow: bool
+    marks: Sequence[_Mark],
+    styles: Mapping[str, Style],
+    name: str,
+    axes_names: tuple[str, str],
+    *,
+    hollow: bool,
 ) -> str:
     xs, ys = [m.x for m in marks], [m.top1 for m in marks]
     with matplotlib.rc_context(d.style()):
         figure, axes = d.new_axes(3.6)
-        d.frame(figure, left_in=0.62, right_in=0.25, bottom_in=0.5)
+        d.frame(figure, left_in=0.78 if "\n" in axes_names[1] else 0.62, right_in=0.25, bottom_in=0.5)
         best = frontier(xs, ys)
         axes.plot(
             [xs[i] for i in best], [ys[i] for i in best], color=colour.SKY, lw=6, alpha=0.35, zorder=1,
@@ -101,8 +123,8 @@ def _drawn(
         )  # fmt: skip
         for family, members in _families(marks).items():
             _family(axes, members, _MARKERS[styles[family].marker], hollow=hollow)
-        axes.set_xlabel(xlabel)
-        axes.set_ylabel(AXIS)
+        axes.set_xlabel(axes_names[0])
+        axes.set_ylabel(axes_names[1], parse_math=False)  # a folder of images may be called anything
         axes.margins(0.12)
         if max(xs) > _LOG_FROM * min(xs):
             axes.set_xscale("log")
@@ -132,6 +154,8 @@ def _family(axes: Axes, members: Sequence[_Mark], marker: str, *, hollow: bool) 
     for m in members:
         if m.low is not None and m.high is not None:
             axes.plot([m.low, m.high], [m.top1, m.top1], color=color, lw=1.4, zorder=2, solid_capstyle="butt")
+        if m.top1_interval is not None:
+            axes.plot([m.x, m.x], m.top1_interval, color=color, lw=1.4, zorder=2, solid_capstyle="butt")
     axes.scatter(
         [m.x for m in members], [m.top1 for m in members], s=[_area(m.params_m) for m in members],
         marker=marker, facecolors="white" if hollow else color, edgecolors=color, linewidths=1.1, zorder=3,

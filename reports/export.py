@@ -19,6 +19,7 @@ from reports.codec import plain
 from reports.files import OutputError, replacing, write_text
 from reports.flags import Flag
 from reports.interchange import pytest_benchmark_document
+from reports.measured_accuracy import case_documents, evaluation_documents
 from reports.records import CaseResult, StoredRun
 from reports.statistics import Summary, counted_rounds
 from reports.tables import Row, build, settings
@@ -55,6 +56,7 @@ def case_frame(stored_run: StoredRun) -> pd.DataFrame:
 
     rows = {row.case.id: row for row in build(stored_run).rows}
     frame = pd.DataFrame([_case_facts(r, rows.get(r.case.id)) for r in stored_run.results])
+    frame["accuracy"] = [json.dumps(case_documents(r, stored_run.evaluations)) for r in stored_run.results]
     return frame.astype({name: "Int64" for name in _COUNTS if name in frame})
 
 
@@ -80,6 +82,7 @@ def document(stored_run: StoredRun, *, samples: bool = True) -> dict[str, Any]:
         "run": dataclasses.asdict(stored_run.info),
         "sessions": [dataclasses.asdict(session) for session in stored_run.sessions],
         "cases": [_case_document(r, rows.get(r.case.id), samples=samples) for r in stored_run.results],
+        "evaluations": evaluation_documents(stored_run),
     }
     return cast(dict[str, Any], plain(value))
 

@@ -14,6 +14,7 @@ from reports import (
     additivity,
     case_table,
     device_section,
+    evaluated_section,
     findings,
     focus,
     interactive,
@@ -28,6 +29,7 @@ from reports.files import write_text
 from reports.flags import is_simulated
 from reports.grids import facts
 from reports.machine_sections import machine_sections
+from reports.measured_accuracy import newest
 from reports.palette import MARKER_SIGNS
 from reports.records import PublishedFigure, PublishedPoint, StoredRun
 from reports.sections import Section
@@ -69,7 +71,7 @@ def render(
         loader=PackageLoader("reports", "templates"), autoescape=True, undefined=StrictUndefined
     )
     table = build(stored_run)
-    chart = accuracy_chart.chart(table, published or (), points)
+    chart = accuracy_chart.chart(table, published or (), points, newest(stored_run.evaluations))
     scripts = _scripts(*(["accuracy.js"] if chart else []))
     css = _asset("report.css")
     page = {
@@ -82,6 +84,7 @@ def render(
         "machine_sections": machine_sections(table),
         **rank_view.section(table, published or ()),
         **published_view.section(table, published or (), points),
+        **evaluated_section.page(stored_run, table, published or ()),
         "accuracy_chart": chart,
         "accuracy_data": _json(chart),
         "marks": MARKER_SIGNS,
@@ -255,7 +258,8 @@ def _sections(page: dict[str, Any]) -> list[tuple[str, str]]:
         ("rank", "Ranks", page["rank_grid"] is not None),
         ("rate", "Rate", bool(page["rate_panels"])),
         ("fusion", "Fusion", page["fusion"] is not None),
-        ("accuracy", "Accuracy", page["published"] is not None),
+        ("accuracy", "Accuracy", bool(page["published"] or page["accuracy_chart"])),
+        *((section.anchor, section.short, True) for section in page["evaluated"]),
         ("samples", "Samples", bool(page["table"].rows)),
         ("parity", "Parity", True),
         ("conditions", "Conditions", True),

@@ -33,7 +33,7 @@ def section(
             if (key := (row.case.model.name, row.case.model.resolution)) in figures:
                 matched.setdefault(key, []).append((row, facet))
     if not matched:
-        return {"published": None}
+        return {"published": None, "accuracy_panels": [], "accuracy_rest": 0, "accuracy_missing": []}
     found = accuracy.networks(table, figures)
     return {
         "published": _grid([(figures[key], rows) for key, rows in matched.items()]),

@@ -9,10 +9,12 @@ from typing import Any
 
 from converters.artifact import Artifact
 from models.spec import Case
+from reports.evaluations import Evaluation
 from runners.measurement import Failure, Measurement, Round
 
 DEFAULT_TARGET = 0.01
 SUITE_NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")  # a suite names its report's file
+BATCHED = "batched"  # in a run's config: true where its cases were measured in batches, one after another
 IMPORTED = "imported"  # in a run's config: where a run that came from a file has its own plan digest
 
 
@@ -33,6 +35,11 @@ class RunInfo:
     config: Mapping[str, Any]
     environment: Mapping[str, Any]
     case_ids: tuple[str, ...]
+
+    @property
+    def is_batched(self) -> bool:
+        """Were its cases measured in batches, so that those of different ones have no round in common?"""
+        return bool(self.config.get(BATCHED))
 
     @property
     def target(self) -> float:
@@ -95,11 +102,15 @@ class CaseResult:
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A whole run as read from the store, results in plan order."""
+    """A whole run as read from the store, results in plan order.
+
+    `evaluations` are those of its models that the store holds, oldest first, of whatever weights and files.
+    """
 
     info: RunInfo
     results: tuple[CaseResult, ...]
     sessions: tuple[Session, ...] = ()
+    evaluations: tuple[Evaluation, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from contextlib import closing
 from functools import cache
 
 APPLICATION_ID = 0x44424E43  # "DBNC"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 # Other spans of a round's samples (`h2d`, `enqueue`): one row per record and name, int64 as the samples.
 PARTS = """
@@ -23,6 +23,22 @@ CREATE TABLE parts (
     samples BLOB NOT NULL,
     checksum BLOB NOT NULL,
     PRIMARY KEY (record_id, name)
+);
+"""
+
+# What a file predicted for labelled images: int64 arrays, one value an image.
+EVALUATIONS = """
+CREATE TABLE evaluations (
+    evaluation_id INTEGER PRIMARY KEY AUTOINCREMENT,
+    evaluated_at_ns INTEGER NOT NULL,
+    model TEXT NOT NULL,
+    file_sha256 TEXT NOT NULL,
+    facts TEXT NOT NULL,
+    labels BLOB NOT NULL,
+    predicted BLOB NOT NULL,
+    ranks BLOB NOT NULL,
+    eager BLOB NOT NULL,
+    checksum BLOB NOT NULL
 );
 """
 
@@ -93,10 +109,11 @@ CREATE TABLE sessions (
 );
 """
     + PARTS
+    + EVALUATIONS
 )
 
 # version -> the statements that turn a file of that version into one of the next
-MIGRATIONS: Mapping[int, str] = {1: PARTS}
+MIGRATIONS: Mapping[int, str] = {1: PARTS, 2: EVALUATIONS}
 
 
 def statements(script: str) -> list[str]:

@@ -14,8 +14,9 @@ from typing import Any, Self
 
 from converters.artifact import Artifact
 from models.spec import Case
-from reports import store_history
+from reports import store_evaluations, store_history
 from reports.database import Database, StoreError
+from reports.evaluations import Evaluation
 from reports.records import CaseResult, RunInfo, Session, StoredRun
 from reports.store_import import import_run
 from reports.store_reader import Reader
@@ -137,6 +138,11 @@ class Store:
         with self._db.transaction():
             return {sha256: import_run(self._db, run, sha256) for sha256, run in runs.items()}
 
+    def add_evaluation(self, evaluation: Evaluation) -> int:
+        """Store what a file predicted, in one durable transaction; its number."""
+        with self._db.transaction():
+            return store_evaluations.add(self._db, evaluation)
+
     # -- reading ------------------------------------------------------------------------------------------
 
     def find_run(self, plan_digest: str) -> RunInfo | None:
@@ -159,6 +165,11 @@ class Store:
         """
         with self._db.reading():
             return self._reader.run(run_id)
+
+    def evaluations(self) -> list[Evaluation]:
+        """Every stored evaluation, oldest first. Raises StoreError for a row that is not as it was stored."""
+        with self._db.reading():
+            return store_evaluations.read(self._db)
 
     def cases(self) -> list[Case]:
         """Every case that any run has planned."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from converters.artifact import Artifact
 from models.spec import Case
+from reports import store_evaluations
 from reports.codec import decode, samples_from_bytes
 from reports.database import Database, StoreError
 from reports.records import CaseResult, RunInfo, Session, StoredRun
@@ -21,12 +22,14 @@ class Reader:
         self._db = db
 
     def run(self, run_id: int) -> StoredRun:
-        """A run with all its raw samples."""
+        """A run with all its raw samples, and what was evaluated of its models."""
         info = self.info(run_id)
         results = tuple(self._result(run_id, case_id) for case_id in info.case_ids)
         self._check_complete(run_id, "run_cases", len(results))
         self._check_complete(run_id, "records", sum(result.attempts for result in results))
-        return StoredRun(info, results, self._sessions(run_id))
+        models = {result.case.model for result in results}
+        evaluations = store_evaluations.of_models(self._db, models)
+        return StoredRun(info, results, self._sessions(run_id), evaluations)
 
     def _check_complete(self, run_id: int, table: str, found: int) -> None:
         """Rows are found by an index; one that was damaged would leave some out without a word."""

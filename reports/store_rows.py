@@ -23,6 +23,9 @@ COVERED = {
     ),
     "sessions": ("run_id", "started_at_ns", "wall_ns", "ledger"),
     "parts": ("record_id", "name", "samples"),
+    "evaluations": (
+        "evaluated_at_ns", "model", "file_sha256", "facts", "labels", "predicted", "ranks", "eager",
+    ),
 }  # fmt: skip
 
 

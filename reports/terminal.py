@@ -19,6 +19,7 @@ from reports.progress import Progress
 from reports.records import PublishedFigure, StoredRun
 from reports.tables import Row, RunTable, build, short_name
 from reports.terminal_devices import print_devices
+from reports.terminal_evaluated import print_evaluated
 from reports.terminal_untimed import print_untimed
 
 __all__ = ["Progress", "print_table"]
@@ -63,6 +64,7 @@ def print_table(
     print_devices(table, console)
     _print_layers(table, console)
     print_untimed(table, console, published)
+    print_evaluated(stored_run.evaluations, stored_run.results, console)
     for print_part in (_print_failures, _print_pending, _print_legend):
         print_part(table, console)
 

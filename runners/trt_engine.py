@@ -138,6 +138,12 @@ class TrtEngineRunner:
                     )
         return found[0]
 
+    def feed(self, index: int, value: Array) -> None:
+        """Another input of the same shape in place of input `index`; nothing that is timed does so."""
+        np.copyto(self._host_inputs[index], value, casting="same_kind")
+        self._copy_in(self._workers[0], index)
+        self._finish(self._workers[0])
+
     def describe(self) -> Description:
         options, facts = self._options, self._facts
         return Description(

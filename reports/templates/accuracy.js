@@ -53,6 +53,11 @@
         type: "data", symmetric: false, array: members.map((p) => p.high - p.x),
         arrayminus: members.map((p) => p.x - p.low), color, thickness: 1.4, width: 3,
       },
+      error_y: {
+        type: "data", symmetric: false, array: members.map((p) => p.top1_high - p.top1),
+        arrayminus: members.map((p) => p.top1 - p.top1_low), color, thickness: 1.4, width: 3,
+        visible: members.some((p) => p.top1_high > p.top1_low),
+      },
     };
   }
 
@@ -72,32 +77,34 @@
     return { ...axis, tickvals: few, ticktext: few.map(String), tickangle: 0 };
   }
 
-  function layout(points, title, range) {
+  function layout(points, title, accuracy, range) {
     const empty = points.length ? [] : [{ text: "no network of the chosen families", showarrow: false, x: 0.5, y: 0.5, xref: "paper", yref: "paper" }];
     return {
       ...data.layout,
-      margin: { l: 58, r: 16, t: 10, b: 50 },
+      margin: { l: accuracy.includes("<br>") ? 78 : 58, r: 16, t: 10, b: 50 },
       xaxis: { ...latencyAxis(points), title: { text: title } },
-      yaxis: { ...data.axes.linear, title: { text: data.titles.top1 }, range },
+      yaxis: { ...data.axes.linear, title: { text: accuracy }, range },
       annotations: empty,
     };
   }
 
-  // both charts show the same span of accuracies
+  // of accuracies with their intervals; both charts show the same one where they show the same images'
   function span(points) {
-    const values = points.map((point) => point.top1);
+    const values = points.flatMap((point) => [point.top1_low, point.top1_high]);
     const [low, high] = [Math.min(...values), Math.max(...values)];
     const room = 0.08 * (high - low) || 1;
     return values.length ? [low - room, high + room] : [0, 100];
   }
 
   function draw() {
-    const measured = shown(data.groups[group].points);
+    const chosenGroup = data.groups[group];
+    const measured = shown(chosenGroup.points);
     const published = setup ? shown(data.setups[Number(setup.value)].points) : [];
-    const range = span([...measured, ...published]);
-    Plotly.react(ours, traces(measured, false), layout(measured, data.titles.measured, range), config);
-    if (theirs) Plotly.react(theirs, traces(published, true), layout(published, data.titles.published, range), config);
-    document.getElementById("accuracy-group").textContent = data.groups[group].title;
+    const both = span([...measured, ...published]);
+    const [range, theirRange] = chosenGroup.measured ? [span(measured), span(published)] : [both, both];
+    Plotly.react(ours, traces(measured, false), layout(measured, data.titles.measured, chosenGroup.axis, range), config);
+    if (theirs) Plotly.react(theirs, traces(published, true), layout(published, data.titles.published, data.titles.top1, theirRange), config);
+    document.getElementById("accuracy-group").textContent = chosenGroup.title;
     if (!setup) return;
     const chosen = data.setups[Number(setup.value)];
     document.getElementById("published-about").textContent = `${chosen.name}: ${chosen.about}`;

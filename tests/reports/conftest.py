@@ -40,6 +40,12 @@ def sample() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def evaluated() -> ModuleType:
+    """The builder of evaluated.py."""
+    return _load("evaluated")
+
+
+@pytest.fixture(scope="session")
 def blocks_run(sample: ModuleType) -> StoredRun:
     return sample.blocks_run()
 

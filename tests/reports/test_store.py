@@ -338,7 +338,7 @@ def test_a_store_of_the_first_version_is_migrated_and_keeps_everything(tmp_path,
         raw.executescript(dump.read_text())
         raw.execute(f"PRAGMA application_id = {0x44424E43}")
         raw.execute("PRAGMA user_version = 1")
-    with pytest.raises(StoreError, match="version 1, this program reads 2"):
+    with pytest.raises(StoreError, match="version 1, this program reads 3"):
         Store(path, read_only=True)
     with Store(path) as store:
         run = store.load_run(1)

@@ -122,6 +122,16 @@ def test_inputs_take_turns_on_the_device(rig: Rig) -> None:
     assert all(used.count(address) > len(used) / 4 for address in set(used))
 
 
+def test_another_input_can_take_the_place_of_one_that_was_loaded(rig: Rig) -> None:
+    first, second = np.random.default_rng(1).standard_normal((2, *SHAPE)).astype(np.float32)
+    runner = rig.runner()
+    runner.load(rig.job(), [first.copy()])
+    assert np.array_equal(runner.outputs(0)[0], 2 * first)
+    runner.feed(0, second)
+    assert np.array_equal(runner.outputs(0)[0], 2 * second)
+    runner.close()
+
+
 def test_a_cuda_graph_is_replayed_and_keeps_its_own_input(rig: Rig) -> None:
     job = rig.job(duration_ns=300 * US, runtime={"cuda_graph": True})
     plain, graphed = rig.take(replace(job, options={**job.options, "runtime": {}})), rig.take(job)
