@@ -24,6 +24,7 @@ MAX_BYTES = 16 * 2**30
 MAX_MANIFEST_BYTES = 2**20
 MAX_SPECIFICATION_BYTES = 2**30
 CHUNK = 2**20
+NO_WEIGHTS = "no weights"  # the folder of a package whose manifest names none
 INSTALL = "pip install '.[coreml]'"
 
 
@@ -59,7 +60,10 @@ def opened(path: Path) -> Iterator[Package]:
         yield _package(path, path)
     elif path.is_file():
         with tempfile.TemporaryDirectory(prefix="mlpackage-") as temporary:
-            yield _package(path, _extracted(path, Path(temporary) / "model.mlpackage"))
+            package = _package(path, _extracted(path, Path(temporary) / "model.mlpackage"))
+            if package.weights.name != NO_WEIGHTS:  # an empty folder, which an archive of files does not have
+                package.weights.mkdir(parents=True, exist_ok=True)
+            yield package
     else:
         raise PackageError(f"no package at {path}: a folder X.mlpackage, or a zip file of one")
 
@@ -153,7 +157,7 @@ def _items(path: Path, folder: Path) -> dict[str, Path]:
         ) from None
     if not specification.is_file():
         raise PackageError(f"{path}: Manifest.json names a specification that is not there")
-    return {"specification": specification, "weights": weights[0] if weights else folder / "no weights"}
+    return {"specification": specification, "weights": weights[0] if weights else folder / NO_WEIGHTS}
 
 
 def _inside(folder: Path, name: str) -> Path:

@@ -2,8 +2,9 @@
 
 The form is a ZIP without compression (weights do not compress) with the package as its one top folder,
 entries sorted, times and permissions fixed. Identifiers in the manifest, which coremltools draws at random,
-are made from the entries' paths. Equal programs with equal weights give equal bytes. Any unzip opens it;
-`converters.mil_load` reads the packages of others. No toolchain is imported here.
+are made from the entries' paths. Equal programs with equal weights give equal bytes. Any unzip opens it, but
+for the empty folder of weights of a model without weights, which `unpack` makes; `converters.mil_load` reads
+the packages of others. No toolchain is imported here.
 """
 
 from __future__ import annotations
@@ -64,6 +65,10 @@ def unpack(path: Path, folder: Path) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             with archive.open(entry) as source, target.open("xb") as file:
                 shutil.copyfileobj(source, file, _CHUNK)
+    for item in json.loads((folder / MANIFEST).read_text())["itemInfoEntries"].values():
+        place = folder / "Data" / item["path"]
+        if not place.exists():  # Core ML refuses a package without a folder that its manifest names
+            place.mkdir(parents=True)
 
 
 def _remove_package(folder: Path) -> None:

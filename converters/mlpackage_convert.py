@@ -15,6 +15,7 @@ import torch
 
 from converters.artifact import ConversionError, ConversionFailure
 from converters.failures import node_place
+from converters.mlpackage_archive import LEFT_OUT
 from converters.mlpackage_facts import MODULES
 from converters.mlpackage_failures import conversion_failure
 from converters.mlpackage_image import Normalization
@@ -86,9 +87,11 @@ def to_core_ml(
 
 
 def save(model: Any, path: Path) -> Path:
-    """The model as a package at `path`."""
+    """The model as a package at `path`, without what our packages leave out."""
     with captured():
         model.save(str(path))
+    for name in LEFT_OUT:
+        (path / name).unlink(missing_ok=True)
     return path
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -23,8 +24,12 @@ def answering(source: nn.Module, **methods: Callable[..., Any]) -> nn.Module:
 
 
 def _method(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A plain function: a `partial` in a class would not be told its `self`."""
+    """A plain function: a `partial` in a class would not be told its `self`.
 
+    It has the signature of the other: `torch.export` asks for it where axes are open.
+    """
+
+    @functools.wraps(function)
     def method(self: nn.Module, *arguments: Any, **named: Any) -> Any:
         return function(self, *arguments, **named)
 

@@ -7,6 +7,7 @@ outside is untrusted: names, counts and sizes are checked before anything is rea
 from __future__ import annotations
 
 import io
+import json
 import re
 import stat
 import zipfile
@@ -49,6 +50,22 @@ def package_files(path: Path) -> dict[str, bytes]:
     return files
 
 
+def unpack(files: Mapping[str, bytes], package: Path) -> None:
+    """The package as a folder again.
+
+    An archive holds files alone, and Core ML refuses a package without a folder that its manifest names: a
+    model without weights has an empty one, which is made here. Raises FormError for another kind of manifest.
+    """
+    folders = _named_beside_the_model(files["Manifest.json"])
+    for name, data in files.items():
+        target = package / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+    for name in folders:
+        if not (package / name).exists():
+            (package / name).mkdir(parents=True)
+
+
 def check_names(names: list[str]) -> None:
     """Raises FormError for a name that is not a plain relative path, and for one that stands there twice."""
     if not 1 <= len(names) <= MAX_FILES:
@@ -60,6 +77,19 @@ def check_names(names: list[str]) -> None:
         plain = all(part not in (".", "..") and _PART.fullmatch(part) and "/" not in part for part in parts)
         if not plain or len(parts) > MAX_PARTS or len(name) > MAX_NAME:
             raise FormError(f"package: {name[:80]!r} is no plain relative name")
+
+
+def _named_beside_the_model(manifest: bytes) -> list[str]:
+    """What a manifest names but the specification itself, by the names inside the package."""
+    try:
+        value = json.loads(manifest)
+        items, root = value["itemInfoEntries"], value["rootModelIdentifier"]
+        named = ["Data/" + item["path"] for key, item in items.items() if key != root]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise FormError(f"package: Manifest.json cannot be read ({type(error).__name__})") from None
+    if named:
+        check_names(named)
+    return named
 
 
 def _from_folder(path: Path) -> dict[str, bytes]:

@@ -6,15 +6,14 @@ It needs a Mac with Xcode, a phone and a signing team; coremltools builds and in
 from __future__ import annotations
 
 import asyncio
-import json
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from device_agents import coremltools_remote as remote
-from device_agents.archive import check_names, package_files
+from device_agents.archive import package_files, unpack
 from device_agents.job import read_sets
 from device_agents.mailbox import INPUTS, MODEL
 from device_agents.outbox import Waiting
@@ -67,7 +66,7 @@ async def _round(job: Waiting, device: Any) -> Round:
     unit = UNITS[job.job.compute_unit]
     with tempfile.TemporaryDirectory(prefix="coremltools-") as folder:
         package = Path(folder) / "model.mlpackage"
-        _write(package_files(job.folder / MODEL), package)
+        unpack(package_files(job.folder / MODEL), package)
         model = coremltools.models.MLModel(
             str(package), compute_units=getattr(coremltools.ComputeUnit, unit), skip_model_load=True
         )
@@ -75,17 +74,3 @@ async def _round(job: Waiting, device: Any) -> Round:
             model, device, inputs, loads=1 + job.job.warm_loads, predictions=PREDICTIONS
         )
     return remote.round_of(samples, device, unit, version=version("coremltools"))
-
-
-def _write(files: Mapping[str, bytes], package: Path) -> None:
-    """As a folder again. A model without weights has an empty folder of them, which its manifest names."""
-    for name, data in files.items():
-        target = package / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(data)
-    items = json.loads(files["Manifest.json"])["itemInfoEntries"].values()
-    named = [f"Data/{item['path']}" for item in items]
-    check_names(named)
-    for name in named:
-        if not (package / name).exists():
-            (package / name).mkdir(parents=True)

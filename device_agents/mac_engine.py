@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from device_agents.archive import package_files
+from device_agents.archive import package_files, unpack
 from device_agents.bodies import NOT_KNOWN, Conditions, Operation, Received
 from device_agents.engine import EngineError
+from device_agents.forms import FormError
 from device_agents.job import DeviceJob, Tensor
 
 AGENT = "deploybench mac 1"
@@ -76,10 +77,10 @@ class MacEngine:
         self._package, self._compiled = compiled.with_suffix(".package.mlpackage"), compiled
         for folder in (self._package, compiled):
             shutil.rmtree(folder, ignore_errors=True)
-        for name, data in package_files(model).items():
-            target = self._package / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(data)
+        try:
+            unpack(package_files(model), self._package)
+        except FormError as error:
+            raise EngineError("bad_model", str(error)) from error
 
     def compile(self) -> None:
         import coremltools

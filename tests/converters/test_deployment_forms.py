@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -170,6 +171,13 @@ def test_efficientmod_channels_first() -> None:
     fused = fuse_all(net)
     after = assert_equal(fused, "channels first", values(2, 3, 96, 64))
     assert {path for path, _ in after.named_modules()} == {path for path, _ in fused.named_modules()}
+
+
+def test_a_form_of_a_whole_network_has_its_signature() -> None:
+    """`torch.export` asks for it where the batch is open."""
+    net = fuse_all(random(models.build("efficientmod_xxs", num_classes=10)))
+    after, _ = formed(net, BY_NAME["channels first"])
+    assert list(inspect.signature(after.forward).parameters) == ["x"]
 
 
 def steps_of(model: ModelSpec, folder: Path, *, fused: bool = True) -> dict[str, Any]:

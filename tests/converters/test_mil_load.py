@@ -15,7 +15,7 @@ from torch import nn
 
 from converters import mil_blobs, mil_load
 from converters.mil_load import PackageError, load_function, opened
-from tests.converters.mil_programs import converted
+from tests.converters.mil_programs import converted, ct
 
 SPECIFICATION = "Data/com.apple.CoreML/model.mlmodel"
 WEIGHTS = "Data/com.apple.CoreML/weights/weight.bin"
@@ -55,6 +55,22 @@ def test_a_folder_and_a_zip_of_it_hold_the_same_program(package, tmp_path, prefi
             names.append([op.name for op in load_function(found).operations])
     assert names[0] == names[1] != []
     assert not found.folder.exists()  # the zip's, extracted for as long
+
+
+def test_a_model_without_weights(tmp_path):
+    """coremltools refuses it without the empty folder of weights, which no zip of files has."""
+    folder = converted(nn.ReLU(), (1, 3, 6, 6), tmp_path / "X.mlpackage")
+    empty = folder / Path(WEIGHTS).parent
+    assert list(empty.iterdir()) == []
+    empty.rmdir()
+    with pytest.raises(RuntimeError, match="does not exist"):
+        ct.models.MLModel(str(folder), skip_model_load=True)
+    with opened(zipped(folder, tmp_path / "X.zip")) as found:
+        assert "relu" in {op.op_type for op in load_function(found).operations}
+        assert ct.models.MLModel(str(found.folder), skip_model_load=True)
+    with opened(folder) as found:
+        assert "relu" in {op.op_type for op in load_function(found).operations}
+    assert not empty.exists()  # what is given stays as it is
 
 
 def test_no_package(tmp_path, package):

@@ -6,6 +6,7 @@ import json
 import stat
 import uuid
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,10 @@ FILES = {
 }
 
 
-def package(folder: Path) -> Path:
+def package(folder: Path, files: Mapping[str, bytes] = FILES) -> Path:
     """A package as coremltools writes it, with identifiers of its own."""
-    for name, content in FILES.items():
+    (folder / "Data/com.apple.CoreML/weights").mkdir(parents=True)
+    for name, content in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
@@ -69,6 +71,14 @@ def test_out_again(tmp_path: Path) -> None:
     root = manifest["itemInfoEntries"][manifest["rootModelIdentifier"]]
     assert root["path"] == "com.apple.CoreML/model.mlmodel"
     assert not (target / LEFT_OUT[0]).exists()
+
+
+def test_the_empty_folder_of_a_model_without_weights_is_there_again(tmp_path: Path) -> None:
+    model = "Data/com.apple.CoreML/model.mlmodel"
+    pack(package(tmp_path / "a", {model: b"program"}), tmp_path / "a.zip")
+    unpack(tmp_path / "a.zip", tmp_path / "made.mlpackage")
+    assert list((tmp_path / "made.mlpackage/Data/com.apple.CoreML/weights").iterdir()) == []
+    assert (tmp_path / "made.mlpackage" / model).read_bytes() == b"program"
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import tempfile
-import tomllib
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,7 +24,6 @@ pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("coremltools") is None, reason="needs coremltools: pip install '.[coreml]'"
 )
 
-BENCH = Path(__file__).parents[2] / "bench.toml"
 NTB = ModelSpec.of("block/ntb", resolution=7, in_channels=128)
 NCB = ModelSpec.of("block/ncb", resolution=8, in_channels=64)
 IMAGE = ModelSpec.of("nextvit_small", resolution=32)
@@ -38,6 +37,11 @@ def asked(model: ModelSpec = NTB, precision: str = "fp16", **build: Option) -> C
 
 def steps(artifact: Artifact) -> list[str]:
     return [step.name for step in artifact.steps]
+
+
+def unpacked_bytes(artifact: Artifact) -> int:
+    with zipfile.ZipFile(artifact.path) as archive:
+        return sum(entry.file_size for entry in archive.infolist())
 
 
 def error(artifact: Artifact, *, rounding: bool) -> float:
@@ -86,7 +90,7 @@ def test_fp16_is_fp16_between_fp32_ends(ntb: Artifact) -> None:
         "modules_laid_out": 1,
         "needs": "iOS16",
         "operators": sum(artifact.op_counts.values()),
-        "package_bytes": artifact.facts["package_bytes"],
+        "package_bytes": pytest.approx(unpacked_bytes(artifact), abs=32),  # the manifest is written anew
         "specification_version": 7,
         "weight_bits": pytest.approx(16, abs=0.2),
     }
@@ -164,7 +168,14 @@ def test_the_scale_of_a_groupnorm_counts_as_no_batchnorm(folder: Path) -> None:
     assert artifact.batchnorms_left == 0
 
 
-@pytest.mark.parametrize("model", [NCB, pytest.param(NTB, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "model",
+    [
+        NCB,
+        pytest.param(NTB, marks=pytest.mark.slow),
+        pytest.param(ModelSpec.of("efficientmod_xxs", resolution=64), marks=pytest.mark.slow, id="a form"),
+    ],
+)
 def test_an_open_batch(model: ModelSpec, folder: Path) -> None:
     artifact = convert(asked(model, max_batch=4), folder)
     assert artifact.inputs[0].shape == (-1, *model.input_shape(1)[1:])
@@ -301,31 +312,3 @@ def test_without_coremltools_the_line_that_installs_it(folder: Path, monkeypatch
     found = failure(asked(), folder)
     assert found.kind == "bad_input"
     assert "pip install '.[coreml]'" in found.message
-
-
-def suite_models() -> list[ModelSpec]:
-    """Every network and block of the shipped suites, once."""
-    rows = [
-        row
-        for name in ("blocks", "variants-core")
-        for row in tomllib.loads(BENCH.read_text())["suites"][name]["matrix"]
-        if row.get("fused", [True]) == [True]
-    ]
-    found = []
-    for row in rows:
-        for model in row["models"]:
-            for side in row.get("resolutions", ()):
-                found.append(ModelSpec.of(model, resolution=side))
-            for shape in row.get("shapes", ()):
-                side, _, channels = (int(number) for number in shape.split("x"))
-                found.append(ModelSpec.of(model, resolution=side, in_channels=channels))
-    return found
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("model", suite_models(), ids=lambda model: f"{model.name} {model.shape_label}")
-def test_every_model_of_the_suites(model: ModelSpec, folder: Path) -> None:
-    artifact = convert(dataclasses.replace(asked(model), input_count=1), folder)
-    assert artifact.parity is not None
-    assert artifact.parity.passed
-    assert artifact.facts["computes"] == "fp16"

@@ -190,6 +190,41 @@ def test_a_folder_and_a_zip_of_it_give_one_archive(tmp_path):
     assert archive.package_files(tmp_path / "again.zip") == PACKAGE
 
 
+def weightless(**items):
+    """A package without weights; its manifest names the specification and `items`."""
+    entries = {"1": {"name": "model.mlmodel", "path": "com.apple.CoreML/model.mlmodel"}, **items}
+    manifest = json.dumps({"itemInfoEntries": entries, "rootModelIdentifier": "1"})
+    return {"Manifest.json": manifest.encode(), "Data/com.apple.CoreML/model.mlmodel": b"abc"}
+
+
+NAMED = {"2": {"name": "weights", "path": "com.apple.CoreML/weights"}}
+
+
+@pytest.mark.parametrize(("items", "folders"), [({}, 0), (NAMED, 1)])
+def test_a_package_without_weights_has_the_folder_that_its_manifest_names(tmp_path, items, folders):
+    """Empty or left out where it comes from, as version control leaves it out; there where it is unpacked."""
+    given = put(tmp_path / "x.mlpackage", weightless(**items))
+    packed = archive.pack(archive.package_files(given))
+    (given / "Data/com.apple.CoreML/weights").mkdir()
+    assert archive.pack(archive.package_files(given)) == packed
+    (tmp_path / "x.zip").write_bytes(packed)
+    archive.unpack(archive.package_files(tmp_path / "x.zip"), tmp_path / "again.mlpackage")
+    assert archive.package_files(tmp_path / "again.mlpackage") == weightless(**items)
+    found = [path for path in (tmp_path / "again.mlpackage/Data/com.apple.CoreML").iterdir() if path.is_dir()]
+    assert len(found) == folders
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [b"", b"{}", b"[]", b'{"itemInfoEntries": 3, "rootModelIdentifier": "1"}', b"[" * 99999]
+    + [weightless(**{"2": {"path": path}})["Manifest.json"] for path in ("../../x", "/etc", "a b", 3, "")],
+)
+def test_a_manifest_that_is_none_or_leads_out_is_refused_before_anything_is_written(tmp_path, manifest):
+    with pytest.raises(FormError, match="package: "):
+        archive.unpack({**weightless(), "Manifest.json": manifest}, tmp_path / "x.mlpackage")
+    assert not list(tmp_path.iterdir())
+
+
 def zipped(path, *entries):
     with zipfile.ZipFile(path, "w") as file:
         for entry_, data in entries:

@@ -29,7 +29,7 @@ final class CoreMLEngine: Engine {
             try FileManager.default.removeItem(at: folder)
         }
         do {
-            try StoredZip([UInt8](try Data(contentsOf: model))).extract(to: package)
+            try StoredZip([UInt8](try Data(contentsOf: model))).extractPackage(to: package)
         } catch let error as FormError {
             throw EngineError("bad_model", error.description)
         }

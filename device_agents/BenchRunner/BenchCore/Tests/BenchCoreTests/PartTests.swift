@@ -59,6 +59,47 @@ final class PartTests: XCTestCase {
         XCTAssertThrowsError(try StoredZip(Array("PK\u{3}\u{4}".utf8)))
     }
 
+    /// A package without weights: its manifest names their folder, which no file is in.
+    func testTheFolderThatAManifestNamesIsThere() throws {
+        let model = "Data/com.apple.CoreML/model.mlmodel"
+        let (one, two) = (#""1":{"path":"com.apple.CoreML/model.mlmodel"}"#, #""2":{"path":"com.apple.CoreML/weights"}"#)
+        for (items, isThere) in [("\(one),\(two)", true), (one, false)] {
+            let manifest = "{\"itemInfoEntries\":{\(items)},\"rootModelIdentifier\":\"1\"}"
+            let folder = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
+            defer { try? FileManager.default.removeItem(at: folder) }
+            try StoredZip(stored([(model, "abc"), ("Manifest.json", manifest)])).extractPackage(to: folder)
+            XCTAssertEqual(try String(contentsOf: folder.appendingPathComponent(model), encoding: .utf8), "abc")
+            let weights = folder.appendingPathComponent("Data/com.apple.CoreML/weights").path
+            XCTAssertEqual(FileManager.default.fileExists(atPath: weights), isThere)
+        }
+    }
+
+    func testAManifestThatIsNoneOrLeadsOutIsRefused() throws {
+        let folder = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
+        defer { try? FileManager.default.removeItem(at: folder) }
+        let nested = String(repeating: "[", count: 100_000)
+        let names = ["../../x", "/etc", "a b", ""].map { #"{"itemInfoEntries":{"2":{"path":"\#($0)"}},"rootModelIdentifier":"1"}"# }
+        for text in ["", "{}", "[]", nested, #"{"itemInfoEntries":{"2":3},"rootModelIdentifier":"1"}"#] + names {
+            XCTAssertThrowsError(try StoredZip(stored([("Manifest.json", text)])).extractPackage(to: folder)) {
+                XCTAssert($0 is FormError, text)
+            }
+        }
+        XCTAssertThrowsError(try StoredZip(stored([("x", "abc")])).extractPackage(to: folder)) {
+            XCTAssert($0 is FormError)
+        }
+    }
+
+    /// An archive of the host's form, as far as the reader reads it.
+    private func stored(_ files: [(String, String)]) -> [UInt8] {
+        func number(_ value: Int, _ count: Int) -> [UInt8] { (0..<count).map { UInt8(value >> (8 * $0) & 0xff) } }
+        let entries = files.flatMap { name, text -> [UInt8] in
+            let size = number(text.utf8.count, 4)
+            return number(0x0403_4b50, 4) + number(0, 14) + size + size + number(name.utf8.count, 2) + number(0, 2)
+                + Array(name.utf8) + Array(text.utf8)
+        }
+        return entries + number(0x0201_4b50, 4)
+    }
+
     func testJournalLinesThatDoNotFollowAreRefused() throws {
         let url = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
         defer { try? FileManager.default.removeItem(at: url) }
