@@ -30,6 +30,7 @@ VERBS = {
     "report": ("commands.report", "write the report of a stored run again, or list the stored runs"),
     "compare": ("commands.compare", "two runs, or two cases of one: ratios with intervals and verdicts"),
     "gate": ("commands.gate", "is the present code slower than a stored run? exit code 1 if it is"),
+    "match": ("commands.match", "networks of one latency: the depth at which each takes as long as another"),
     "history": ("commands.history", "one case or model over all stored runs, with change points"),
     "export": ("commands.export", "a stored run as CSV, JSON, Parquet, records or pytest-benchmark JSON"),
     "bundle": ("commands.bundle", "a suite's files and plan as one archive for another machine"),
@@ -38,6 +39,7 @@ VERBS = {
         "commands.import_records",
         "records of another machine, or figures of trtexec, into the store",
     ),
+    "cache": ("commands.cache", "what the artifact cache holds; trim it to a size, or clear it"),
     "agent": ("commands.agent", "phones and boards: list them, run jobs there, import Xcode's reports"),
 }
 

@@ -7,9 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from commands.artifact_limit import ArtifactLimit
 from commands.gpu_lock import GpuLock
 from converters.artifact import Artifact, ConversionFailure, ConversionRequest
 from converters.cache import CacheError
+from converters.cache_trim import bytes_of
+from converters.cache_use import keys_of
 from converters.parity import TOLERANCES
 from converters.pool import DEADLINE_SECONDS, ConversionEvent, convert_all, cores
 from models.spec import Case
@@ -28,14 +31,21 @@ def collect(
     progress: Progress,
     *,
     deadline_seconds: float = DEADLINE_SECONDS,
+    max_bytes: int | None = None,
+    stop_bytes: int | None = None,
 ) -> dict[ConversionRequest, Artifact | ConversionFailure]:
     """Every distinct request's artifact or failure. Raises converters.cache.CacheError.
 
-    Engines that are built on the GPU here are built one after another, and not while it is measured on.
+    Engines that are built on the GPU here are built one after another, and not while it is measured on. As
+    files are made, the cache is held to `max_bytes`; that these ones stay is up to the caller's lease. Where
+    the files take `stop_bytes` or more, those that are not made by then are left out.
     """
+    limit = ArtifactLimit(root, max_bytes, progress.note)
+    limit.hold()
     total = len(set(requests.values()))
     outcomes: dict[ConversionRequest, Artifact | ConversionFailure] = {}
-    show = _shower(progress, outcomes, total)
+    fresh: set[ConversionRequest] = set()
+    show = _shower(progress, outcomes, total, fresh)
     made = convert_all(
         requests.values(),
         root,
@@ -46,6 +56,11 @@ def collect(
     )
     for request, outcome in made:
         outcomes[request] = outcome
+        if request in fresh:
+            limit.hold()
+        if stop_bytes is not None and bytes_of(root, keys_of(outcomes)) >= stop_bytes:
+            made.close()
+            break
     return outcomes
 
 
@@ -57,12 +72,19 @@ def _workers() -> int:
 
 
 def _shower(
-    progress: Progress, outcomes: Mapping[ConversionRequest, object], total: int
+    progress: Progress,
+    outcomes: Mapping[ConversionRequest, object],
+    total: int,
+    fresh: set[ConversionRequest],
 ) -> Callable[[ConversionEvent], None]:
+    """Shows what happens, and enters in `fresh` what was made now."""
+
     def show(event: ConversionEvent) -> None:
         what = f"{event.request.model.name} {event.request.model.shape_label}"
         if event.kind == "step":
             progress.conversion(len(outcomes), total, what, event.detail)
+        elif event.kind == "done":
+            fresh.add(event.request)
         elif event.kind in ("notice", "failed"):
             progress.note(f"{what}: {event.detail}")
 
@@ -73,6 +95,11 @@ def as_failure(outcome: ConversionFailure) -> Failure:
     """The record of a case whose conversion gave no file."""
     message = f"{outcome.step}: {outcome.message}" if outcome.step else outcome.message
     return Failure("conversion", message, outcome.advice or CONVERSION_ADVICE, detail=outcome.to_dict())
+
+
+def as_refusal(reason: str) -> Failure:
+    """The record of a case that no file can be built for."""
+    return Failure("conversion", reason, "Name another backend or precision; the other cases go on.")
 
 
 def job(case: Case, artifact: Artifact, timing: Timing) -> Job:

@@ -45,6 +45,7 @@ def execute(args: argparse.Namespace) -> int:
     from commands.plan import make
     from converters.archive import ArchiveError
     from converters.cache import CacheError
+    from converters.cache_use import keys_of, leased
     from reports.files import OutputError
 
     config, base = options.load_config(args)
@@ -54,8 +55,10 @@ def execute(args: argparse.Namespace) -> int:
     _check_no_agent(plan)
     _check_free(args.output, force=args.force)
     try:
-        outcomes = _outcomes(plan, base / Path(config.paths.artifacts).expanduser())
-        sha256 = _write(plan, outcomes, args.output, force=args.force)
+        cache_root = base / Path(config.paths.artifacts).expanduser()
+        with leased(cache_root, keys_of(plan.requests().values())):
+            outcomes = _outcomes(plan, cache_root)
+            sha256 = _write(plan, outcomes, args.output, force=args.force)
     except (ArchiveError, CacheError, OutputError) as error:
         raise UsageError(str(error)) from None
     return _tell(plan, outcomes, sha256, args)
@@ -64,6 +67,8 @@ def execute(args: argparse.Namespace) -> int:
 def _check_no_agent(plan: Plan) -> None:
     from commands.devices import driver_of
 
+    for reason in plan.refused.values():
+        raise UsageError(reason)
     for case in plan.cases:
         if driver_of(case):
             raise UsageError(
@@ -87,7 +92,13 @@ def _outcomes(plan: Plan, cache_root: Path) -> dict[str, Artifact | ConversionFa
     requests = plan.requests()
     progress = Progress()
     with progress:
-        found = artifacts.collect(requests, cache_root, progress, deadline_seconds=plan.conversion_seconds)
+        found = artifacts.collect(
+            requests,
+            cache_root,
+            progress,
+            deadline_seconds=plan.conversion_seconds,
+            max_bytes=plan.max_artifact_bytes,
+        )
     return {case_id: found[request] for case_id, request in requests.items()}
 
 

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from commands import UsageError
 from commands.targets import TARGET
+from converters.byte_sizes import parse_bytes
 from converters.pool import DEADLINE_SECONDS
 from models.spec import PRECISIONS
 from models.tables import suggest
@@ -163,6 +164,17 @@ class ConversionTable(_Table):
     deadline_seconds: Seconds = DEADLINE_SECONDS
 
 
+def _size(value: str) -> str:
+    parse_bytes(value)
+    return value
+
+
+class CacheTable(_Table):
+    """`[cache]`: how large the folder of artifacts may grow, such as `40 GB`; no limit without it."""
+
+    max_artifacts: Annotated[str, AfterValidator(_size)] | None = None
+
+
 class Config(_Table):
     """The whole file."""
 
@@ -171,6 +183,7 @@ class Config(_Table):
     timing: TimingTable = TimingTable()
     trt: TrtTable = TrtTable()
     conversion: ConversionTable = ConversionTable()
+    cache: CacheTable = CacheTable()
     suites: dict[SuiteName, Suite]
 
     def suite(self, name: str) -> Suite:

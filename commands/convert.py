@@ -48,25 +48,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
+    from commands.artifact_limit import ArtifactLimit, limit_of
     from commands.gpu_lock import GpuLock
     from converters import check
     from converters.artifact import ConversionError
     from converters.cache import ArtifactCache, CacheError
+    from converters.cache_use import keys_of, leased
     from converters.conversion import convert
 
     config, base = options.load_config(args)
     request = _request(args)
     try:
         check(request)
-        lock = GpuLock(lambda text: print(text, file=sys.stderr, flush=True))
-        artifact = convert(request, ArtifactCache(base / config.paths.artifacts), hold=lock.hold)
-        written = _copy(artifact, args.output)
+        lock = GpuLock(_note)
+        root = base / Path(config.paths.artifacts).expanduser()
+        with leased(root, keys_of([request])):
+            artifact = convert(request, ArtifactCache(root), hold=lock.hold)
+            written = _copy(artifact, args.output)
+        ArtifactLimit(root, limit_of(config), _note).hold()
     except ConversionError as error:
         return _failed(error)
     except (CacheError, OSError) as error:
         raise UsageError(str(error)) from None
     _print(artifact, written, as_json=args.json)
     return OK
+
+
+def _note(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def _request(args: argparse.Namespace) -> ConversionRequest:

@@ -6,10 +6,12 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from commands import INTERRUPTED, SOME_FAILED, artifacts, options
+from commands.artifact_limit import ArtifactLimit
 from commands.devices import driver_of
 from commands.only_one import only_one
 from commands.plan import Plan
@@ -19,14 +21,16 @@ from commands.recording import Recording
 from commands.resuming import exit_code, taken
 from commands.suite_observer import SuiteObserver
 from commands.untimed import carry, not_here, unchanged
-from converters.artifact import Artifact, ConversionFailure
+from converters.artifact import Artifact, ConversionFailure, ConversionRequest
+from converters.cache_use import keys_of, leased
 from models.spec import Case
 from reports.console import PlainConsole
 from reports.files import OutputError
 from reports.progress import Progress
+from reports.records import BATCHED
 from reports.store import RunInfo, Store, StoredRun, StoreError
 from runners import environment
-from runners.measurement import Job
+from runners.measurement import Job, Timing
 
 
 @dataclass
@@ -49,11 +53,11 @@ class Execution:
         progress = Progress()
         try:
             with progress:
-                self._convert(progress)
-                self.info = self._begin(progress)
-                with only_one(self.store.path, self.info.run_id):
-                    self.recording = Recording(self.store, self.info, self._files())
-                    self._measure(self.recording, progress)
+                if self.plan.batched:
+                    self._in_batches(progress)
+                else:
+                    self._at_once(progress)
+                ArtifactLimit(self.cache_root, self.plan.max_artifact_bytes, progress.note).hold()
         except KeyboardInterrupt:
             return self._interrupted()
         except StoreError as error:
@@ -61,6 +65,8 @@ class Execution:
                 raise
             print(f"error: {error}; what was stored before is kept", file=sys.stderr)
             return SOME_FAILED
+        assert self.info is not None
+        assert self.recording is not None
         self._end_session(self.recording)
         stored = self.store.load_run(self.info.run_id)
         if not self._missing(stored) and self.recording.is_open:
@@ -68,7 +74,25 @@ class Execution:
             stored = self.store.load_run(self.info.run_id)
         return self._report(stored, report)
 
-    def _files(self) -> dict[str, Artifact]:
+    def _at_once(self, progress: Progress) -> None:
+        """All files, then all rounds interleaved."""
+        requests = self.plan.requests()
+        with leased(self.cache_root, keys_of(requests.values())):
+            self.convert(progress, requests)
+            self.info = self._begin(progress)
+            with only_one(self.store.path, self.info.run_id):
+                self.recording = Recording(self.store, self.info, self.files())
+                self.measure(self.recording, progress, self.plan.cases, self.plan.timing)
+
+    def _in_batches(self, progress: Progress) -> None:
+        from commands.batches import BatchedRun
+
+        self.info = self._begin(progress)
+        with only_one(self.store.path, self.info.run_id):
+            self.recording = Recording(self.store, self.info)
+            BatchedRun(self, self.recording, progress).go()
+
+    def files(self) -> dict[str, Artifact]:
         return {case_id: found for case_id, found in self.outcomes.items() if isinstance(found, Artifact)}
 
     def _missing(self, stored: StoredRun) -> list[Case]:
@@ -76,14 +100,27 @@ class Execution:
         least = self.plan.timing.min_rounds
         return [r.case for r in stored.results if not r.failure and taken(r) < least]
 
-    def _convert(self, progress: Progress) -> None:
+    def convert(
+        self,
+        progress: Progress,
+        requests: Mapping[str, ConversionRequest],
+        *,
+        stop_bytes: int | None = None,
+    ) -> None:
+        """Outcomes by case id; where files take `stop_bytes`, of those that were made by then."""
         begin_ns = time.perf_counter_ns()
-        requests = self.plan.requests()
         outcomes = artifacts.collect(
-            requests, self.cache_root, progress, deadline_seconds=self.plan.conversion_seconds
+            requests,
+            self.cache_root,
+            progress,
+            deadline_seconds=self.plan.conversion_seconds,
+            max_bytes=self.plan.max_artifact_bytes,
+            stop_bytes=stop_bytes,
         )
-        self.outcomes = {case_id: outcomes[request] for case_id, request in requests.items()}
-        self.conversion_ns = time.perf_counter_ns() - begin_ns
+        self.outcomes = {
+            case_id: outcomes[request] for case_id, request in requests.items() if request in outcomes
+        }
+        self.conversion_ns += time.perf_counter_ns() - begin_ns
 
     def _begin(self, progress: Progress) -> RunInfo:
         """The newest run of the same plan and the same files, unless a fresh one is asked for."""
@@ -104,6 +141,7 @@ class Execution:
                 "timing": asdict(self.plan.timing),
                 "focus": self.plan.focus,
                 **({"parts": self.plan.parts} if self.plan.parts else {}),
+                **({BATCHED: True} if self.plan.batched else {}),
             },
             environment=machine,
             cases=self.plan.cases,
@@ -117,12 +155,15 @@ class Execution:
                 return False
         return True
 
-    def _measure(self, recording: Recording, progress: Progress) -> None:
-        """Here first, then on devices with an agent of their own."""
-        jobs = self._jobs(recording)
+    def measure(
+        self, recording: Recording, progress: Progress, cases: Sequence[Case], timing: Timing
+    ) -> None:
+        """Cases here first, then on devices with an agent of their own."""
+        self.on_devices = {}
+        jobs = self._jobs(recording, cases)
         if jobs:
             observer = SuiteObserver(self.plan, progress, recording.rounds_of(jobs))
-            recording.measure(jobs, self.plan.timing, observe=observer, cases=self.plan.cases)
+            recording.measure(jobs, timing, observe=observer, cases=self.plan.cases)
         if self.on_devices:
             from commands.device_cases import DeviceCases, outbox_of
 
@@ -138,7 +179,7 @@ class Execution:
                     progress.note,
                 ).run()
 
-    def _open_cases(self, stored: StoredRun) -> list[Case]:
+    def open_cases(self, stored: StoredRun) -> list[Case]:
         """All of an unfinished run; of a finished one what failed, the rest only with --fresh."""
         untimed = {r.case.id for r in stored.results if unchanged(r)}
         if stored.info.finished_at_ns is None:
@@ -154,13 +195,15 @@ class Execution:
             )
         return [case for case in self.plan.cases if case.id not in kept | untimed]
 
-    def _jobs(self, recording: Recording) -> dict[str, Job]:
+    def _jobs(self, recording: Recording, cases: Sequence[Case]) -> dict[str, Job]:
         """A job for every open case that has a file and a device here; the others are recorded as failed."""
-        simulated = artifacts.simulated_jobs(self.plan.cases, self.plan.timing, self.cache_root)
+        simulated = artifacts.simulated_jobs(cases, self.plan.timing, self.cache_root)
         jobs = {}
-        for case in self._open_cases(recording.stored):
+        for case in cases if self.plan.batched else self.open_cases(recording.stored):
             outcome = self.outcomes.get(case.id)
-            if outcome is None:
+            if case.id in self.plan.refused:
+                recording.note(case.id, artifacts.as_refusal(self.plan.refused[case.id]))
+            elif outcome is None:
                 jobs[case.id] = simulated[case.id]
             elif isinstance(outcome, ConversionFailure):
                 recording.note(case.id, artifacts.as_failure(outcome))

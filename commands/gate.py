@@ -93,6 +93,7 @@ def _measured(args: argparse.Namespace, bound: float, began_ns: int) -> GateResu
     from commands.gate_run import GateRun
     from commands.only_one import RunBusyError
     from converters.cache import CacheError
+    from converters.cache_use import leased
     from reports.store import Store, StoreError
     from runners.suite import DeviceBusyError
 
@@ -102,9 +103,10 @@ def _measured(args: argparse.Namespace, bound: float, began_ns: int) -> GateResu
     cache_root = folder / Path(config.paths.artifacts).expanduser()
     try:
         work = GateRun(base, config, args, cache_root, bound=bound, began_ns=began_ns)
-        work.check()
-        with Store(path) as store:
-            return work.go(store)
+        with leased(cache_root, work.choose()):
+            work.find_files()
+            with Store(path) as store:
+                return work.go(store)
     except (StoreError, CacheError) as error:
         raise UsageError(str(error)) from None
     except (DeviceBusyError, RunBusyError) as error:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from commands import UsageError, artifacts
+from commands.artifact_limit import limit_of
 from commands.config import Config
 from commands.gate_measure import FilePair, PairedRun
 from commands.gate_result import GateResult, judged
@@ -17,8 +18,9 @@ from commands.references import Reference
 from commands.run import overrides, timing_overrides
 from commands.timing import check_timing, in_turns
 from commands.untimed import not_here
-from converters.artifact import Artifact, ConversionFailure
+from converters.artifact import Artifact, ConversionFailure, ConversionRequest
 from converters.cache import ArtifactCache
+from converters.cache_use import keys_of
 from models.spec import Case, digest
 from reports import formatting as fmt
 from reports.baseline import baseline_of, is_baseline
@@ -75,12 +77,19 @@ class GateRun:
     left_out: dict[str, list[str]] = field(default_factory=dict)
     started_at_ns: int = field(default_factory=time.time_ns)
 
-    def check(self) -> None:
-        """What can be wrong is said before anything is converted. Raises UsageError, CacheError."""
+    def choose(self) -> set[str]:
+        """Settle timing and cases; the keys of the files that the gate needs. Raises UsageError."""
         self.timing = self._timing()
         self.results = self._chosen()
         for result in self.results:
             check_case(result.case)
+        bases = {result.artifact.key for result in self.results if result.artifact}
+        if not bases:
+            raise UsageError(self._no_files())
+        return bases | keys_of(self._requests([result.case for result in self.results]).values())
+
+    def find_files(self) -> None:
+        """What can be wrong is said before anything is converted. Raises UsageError, CacheError."""
         cache = ArtifactCache(self.cache_root)
         for result in self.results:
             found = cache.find(result.artifact.key) if result.artifact else None
@@ -165,11 +174,18 @@ class GateRun:
     def _converted(
         self, cases: Sequence[Case], progress: Progress
     ) -> Mapping[str, Artifact | ConversionFailure]:
-        requests = {case.id: request_of(case) for case in cases if backend_info(case.backend).real}
+        requests = self._requests(cases)
         outcomes = artifacts.collect(
-            requests, self.cache_root, progress, deadline_seconds=self.config.conversion.deadline_seconds
+            requests,
+            self.cache_root,
+            progress,
+            deadline_seconds=self.config.conversion.deadline_seconds,
+            max_bytes=limit_of(self.config),
         )
         return {case_id: outcomes[request] for case_id, request in requests.items()}
+
+    def _requests(self, cases: Sequence[Case]) -> dict[str, ConversionRequest]:
+        return {case.id: request_of(case) for case in cases if backend_info(case.backend).real}
 
     def _pairs(
         self, cases: Sequence[Case], now: Mapping[str, Artifact | ConversionFailure]

@@ -10,6 +10,7 @@ from commands import UsageError
 from commands.config import Config, Matrix, Suite, parse_shape
 from commands.devices import compute_units
 from commands.network_parts import parts_of_network
+from commands.onnx_files import OnnxFile, specs
 from commands.targets import builds_for_target, targets
 from models.spec import Case, ModelSpec, Option, Options, sorted_options
 from models.tables import UnknownNameError
@@ -24,12 +25,12 @@ def expanded(config: Config, suite: Suite, overrides: Overrides) -> Iterator[Cas
     """Every cell of every matrix of the suite. Raises UsageError for an unknown backend or option."""
     listed = {name for matrix in suite.matrix for name in matrix.models}
     for matrix in suite.matrix:
-        names = _models(matrix, listed, overrides.models)
-        specs = list(_specs(matrix, names, overrides.resolutions))
-        specs += [part for spec in specs for _, part in parts_of_network(spec)] if matrix.parts else []
+        names = _models(matrix, listed, overrides.models, overrides.files)
+        built = list(_specs(matrix, names, overrides.resolutions))
+        built += [part for spec in built for _, part in parts_of_network(spec)] if matrix.parts else []
         backends = overrides.backends or matrix.backends or suite.backends
         for spec, fused, batch_size, precision, backend in itertools.product(
-            specs,
+            built,
             matrix.fused,
             overrides.batch_sizes or matrix.batch_sizes,
             overrides.precisions or matrix.precisions or ("",),
@@ -38,6 +39,21 @@ def expanded(config: Config, suite: Suite, overrides: Overrides) -> Iterator[Cas
             chosen = precision or _info(backend).precisions[0]
             cell = Case(spec, backend, batch_size=batch_size, precision=chosen, fused=fused)
             yield from _placed(cell, config, suite, matrix, overrides)
+    for file in overrides.files:
+        yield from _of_file(file, config, suite, overrides)
+
+
+def _of_file(file: OnnxFile, config: Config, suite: Suite, overrides: Overrides) -> Iterator[Case]:
+    """A file's cells, by the settings of the suite's first matrix of images, or else of its first one."""
+    matrix = next((each for each in suite.matrix if each.resolutions), suite.matrix[0])
+    for spec, batch_size, precision, backend in itertools.product(
+        specs(file, overrides.resolutions, matrix.resolutions),
+        overrides.batch_sizes or matrix.batch_sizes,
+        overrides.precisions or (file.precision,),
+        overrides.backends or matrix.backends or suite.backends,
+    ):
+        cell = Case(spec, backend, batch_size=batch_size, precision=precision)
+        yield from _placed(cell, config, suite, matrix, overrides)
 
 
 def _placed(cell: Case, config: Config, suite: Suite, matrix: Matrix, overrides: Overrides) -> Iterator[Case]:
@@ -108,10 +124,10 @@ def _runtime_options(info: BackendInfo, given: Mapping[str, Option], device: str
     )
 
 
-def _models(matrix: Matrix, listed: set[str], asked: Sequence[str]) -> list[str]:
+def _models(matrix: Matrix, listed: set[str], asked: Sequence[str], files: Sequence[OnnxFile]) -> list[str]:
     """The matrix's models that are asked for, and those that the suite does not list but the matrix fits."""
     if not asked:
-        return matrix.models
+        return [] if files else matrix.models
     blocks = bool(matrix.shapes)
     added = [name for name in asked if name not in listed and name.startswith("block/") == blocks]
     return [name for name in matrix.models if name in asked] + (added if True in matrix.fused else [])

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import converters
 import models.info
 from commands import UsageError
 from commands import devices as agents
+from commands.artifact_limit import limit_of
 from commands.config import Config, Suite, parse_shape
 from commands.matrix import check_targets, expanded
 from commands.network_parts import parts_of_cases
+from commands.onnx_files import OnnxFile
 from commands.profiling import check_profile
 from commands.targets import check_target
 from commands.timing import check_timing
@@ -29,9 +32,14 @@ from runners.sources import runner_sources
 
 @dataclass(frozen=True, slots=True)
 class Overrides:
-    """What the command line narrows or replaces; an empty tuple leaves the suite's own values."""
+    """What the command line narrows or replaces; an empty tuple leaves the suite's own values.
+
+    `batched`: models were named by pattern, so there may be hundreds.
+    """
 
     models: tuple[str, ...] = ()
+    files: tuple[OnnxFile, ...] = ()
+    batched: bool = False
     resolutions: tuple[str, ...] = ()
     backends: tuple[str, ...] = ()
     devices: tuple[str, ...] = ()
@@ -50,6 +58,9 @@ class Plan:
 
     With `profile`, each case's first round ends with a profile by layer, where the runtime has one. `parts`
     are those of networks that are measured in parts too: (module path, the part's case id) by case id.
+    `max_artifact_bytes` is how large the artifact cache may grow. `files` are the user's own ONNX files by
+    the weights of their models, and `refused` why cases of such a file can be built nowhere, by case id.
+    A `batched` plan, of networks by pattern, is converted and measured in batches.
     """
 
     suite: str
@@ -59,10 +70,22 @@ class Plan:
     conversion_seconds: float = DEADLINE_SECONDS
     profile: bool = False
     parts: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict)
+    max_artifact_bytes: int | None = None
+    files: Mapping[str, Path] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
+    batched: bool = False
 
     def requests(self) -> dict[str, ConversionRequest]:
         """Case id to what must be converted for it; cases without a file to convert are left out."""
-        return {case.id: request_of(case) for case in self.cases if backend_info(case.backend).real}
+        return self.requests_of(self.cases)
+
+    def requests_of(self, cases: Iterable[Case]) -> dict[str, ConversionRequest]:
+        """As `requests`, of some of the cases."""
+        return {
+            case.id: request_of(case, self.files)
+            for case in cases
+            if backend_info(case.backend).real and case.id not in self.refused
+        }
 
     def digest(self, machine: str, versions: Mapping[str, Any]) -> str:
         """What a stored run must share to be resumed: cases, artifacts, timing, machine and runtimes."""
@@ -73,16 +96,18 @@ class Plan:
         return digest([self.suite, cases, keys, timing, machine, dict(versions), runner_sources(), *later])
 
 
-def request_of(case: Case) -> ConversionRequest:
-    """What must be converted for a case.
+def request_of(case: Case, files: Mapping[str, Path] | None = None) -> ConversionRequest:
+    """What must be converted for a case; `files` are those of users, by the weights of their models.
 
     Its file may be of another precision: where the runtime lowers it by itself, the file stays fp32.
     """
     info = backend_info(case.backend)
     precision = info.file_precisions.get(case.precision, case.precision)
-    return ConversionRequest.for_case(
+    request = ConversionRequest.for_case(
         replace(case, precision=precision), info.artifact_kind, flavour=info.flavour
     )
+    own = (files or {}).get(case.model.weights)
+    return replace(request, checkpoint=own) if own is not None else request
 
 
 def make(
@@ -107,7 +132,8 @@ def make(
         raise UsageError(f"suite '{suite_name}' has no case left: {_nothing_left(suite, overrides)}")
     _check_all_used(suite_name, suite, overrides, cases)
     for case in cases:
-        check_case(case)
+        if not case.model.is_file:
+            check_case(case)
     check_profile(cases, asked=profile)
     return Plan(
         suite_name,
@@ -117,7 +143,34 @@ def make(
         config.conversion.deadline_seconds,
         profile=profile or suite.profile,
         parts=parts_of_cases(suite, cases),
+        max_artifact_bytes=limit_of(config),
+        files={file.weights: file.path for file in overrides.files},
+        refused=_refused(cases),
+        batched=overrides.batched,
     )
+
+
+def _refused(cases: Sequence[Case]) -> dict[str, str]:
+    """Why cases of a user's ONNX file cannot be built: each fails alone, as what else is in it may too.
+
+    Raises UsageError for a backend that is not known or not installed.
+    """
+    found = {}
+    for case in cases:
+        if case.model.is_file:
+            _check_installed(_known(case.backend))
+            try:
+                check_case(case)
+            except UsageError as error:
+                found[case.id] = str(error)
+    return found
+
+
+def _known(backend: str) -> BackendInfo:
+    try:
+        return backend_info(backend)
+    except UnknownNameError as error:
+        raise UsageError(str(error)) from None
 
 
 def check_case(case: Case) -> None:

@@ -43,6 +43,11 @@ class Recording:
         self._failed_ns = 0
         self._spent_ns: Counter[Place] = Counter()
 
+    def go_on_with(self, files: Mapping[str, Artifact]) -> None:
+        """The next batch of cases: their files, and what is stored by now decides where they begin."""
+        self.files = files
+        self.stored = self.store.load_run(self.info.run_id)
+
     @property
     def is_open(self) -> bool:
         """Unfinished, or opened again by what was added."""

@@ -33,9 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_matrix(parser: argparse.ArgumentParser) -> None:
     """Which cases: a suite, and what narrows or replaces it."""
+    from commands import network_choice
+
     parser.add_argument("--suite", metavar="NAME", help="which suite of bench.toml to run")
     matrix = parser.add_argument_group("narrow or replace what the suite says (a,b or repeated)")
-    options.add_list(matrix, "--model", "NAME", "models or blocks, such as block/ncb or timm/resnet50")
+    options.add_list(matrix, "--model", "NAME", "such as block/ncb or timm/resnet50; a file: net.onnx")
+    network_choice.add_arguments(matrix)
     options.add_list(matrix, "--resolution", "SIDE", "image side, or a block's shape such as 14x14x384")
     options.add_list(matrix, "--backend", "NAME", "runtimes: see `list backends`")
     options.add_list(matrix, "--device", "NAME", "cpu, cuda, cuda:1; with an agent: iphone, mac, ...")
@@ -109,10 +112,16 @@ def _run(
 
 
 def overrides(args: argparse.Namespace) -> Overrides:
+    from commands import network_choice
+    from commands.onnx_files import is_file_name, opened
     from commands.plan import Overrides
 
+    names = options.values(args.model, "--model")
+    models = tuple(name for name in names if not is_file_name(name))
     return Overrides(
-        models=options.values(args.model, "--model"),
+        models=network_choice.chosen(args, models),
+        batched=network_choice.has_patterns(models),
+        files=tuple(dict.fromkeys(opened(name) for name in names if is_file_name(name))),
         resolutions=options.values(args.resolution, "--resolution"),
         backends=options.values(args.backend, "--backend"),
         devices=options.values(args.device, "--device"),
@@ -182,11 +191,21 @@ def _show_plan(plan: Plan, cache_root: Path, *, as_json: bool) -> int:
     words = {True: "converted", False: "to convert", None: "no file"}
     for case in plan.cases:
         where = "" if here[case.id] else ", cannot be timed here"
-        print(f"{case.label:<60} {words[states[case.id]]}{where}")
+        state = f"fails: {plan.refused[case.id]}" if case.id in plan.refused else words[states[case.id]]
+        print(f"{case.label:<60} {state}{where}")
+    print(f"\n{_length(plan)}")
+    return OK
+
+
+def _length(plan: Plan) -> str:
+    """How long measuring takes; a device's jobs have the least number of rounds, and no budget."""
+    from commands.devices import driver_of
+
     timing, cases = plan.timing, len(plan.cases)
     least = cases * timing.min_rounds * (timing.round_seconds + timing.warmup_seconds)
-    print(
-        f"\n{cases} cases, {timing.min_rounds} to {timing.max_rounds} rounds each: measuring takes"
+    if all(driver_of(case) for case in plan.cases):
+        return f"{cases} cases, {timing.min_rounds} rounds each: at least {least:.0f} s of the device's time"
+    return (
+        f"{cases} cases, {timing.min_rounds} to {timing.max_rounds} rounds each: measuring takes"
         f" at least {least:.0f} s, at most {timing.max_seconds:.0f} s"
     )
-    return OK

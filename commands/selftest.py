@@ -146,6 +146,7 @@ def _measured(
     backend: str, cache_root: Path, default: Timing, seconds: float, *, deadline_seconds: float
 ) -> Outcome:
     from commands import trials
+    from converters.cache_use import leased
     from reports.progress import Progress
     from reports.statistics import converged
     from reports.store import Store
@@ -154,7 +155,11 @@ def _measured(
     variants = [trials.Variant(name) for name in ("first", "same again", "and again")]
     variants += [trials.Variant(f"{share:.0%} slower", share) for share in SLOWDOWNS]
     begun = time.monotonic()
-    with Progress() as progress, tempfile.TemporaryDirectory(prefix="deploybench-selftest-") as folder:
+    with (
+        Progress() as progress,
+        tempfile.TemporaryDirectory(prefix="deploybench-selftest-") as folder,
+        leased(cache_root, trials.needed_keys(backend)),
+    ):
         subject = trials.subject(backend, cache_root, default, progress, deadline_seconds=deadline_seconds)
         taken = 0
 
@@ -217,14 +222,14 @@ def _print(outcome: Outcome) -> None:
         console.print(Text(line))
 
 
+def _in_turns(outcome: Outcome) -> str:
+    return f", in turns of {outcome.turn_seconds:g} s" if outcome.turn_seconds else ", one after the other"
+
+
 def _cells(found: Comparison) -> tuple[str, str, str]:
     ratio = found.ratio
     interval = "" if ratio.low is None else f"{ratio.low:.4f} to {ratio.high:.4f}"
     return f"{ratio.value:.4f}", interval, str(found.verdict)
-
-
-def _in_turns(outcome: Outcome) -> str:
-    return f", in turns of {outcome.turn_seconds:g} s" if outcome.turn_seconds else ", one after the other"
 
 
 def _sentences(outcome: Outcome) -> list[str]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from commands import UsageError, artifacts
 from converters.artifact import Artifact, ConversionFailure
+from converters.cache_use import keys_of
 from converters.pool import DEADLINE_SECONDS
 from models.spec import Case, ModelSpec, sorted_options
 from reports.rounds import paired_logs, round_logs
@@ -96,6 +97,18 @@ class Trial:
         return compare(left, right, delta=delta, paired=True, force=True)
 
 
+def needed_keys(backend: str) -> set[str]:
+    """The artifacts that a trial on this backend needs. Raises UsageError as `subject` does."""
+    from commands.plan import request_of
+
+    _check_backend(backend)
+    return keys_of([request_of(_case(backend))]) if backend != "null" else set()
+
+
+def _case(backend: str) -> Case:
+    return Case(BLOCK, backend, precision=backend_info(backend).precisions[0])
+
+
 def subject(
     backend: str,
     cache_root: Path,
@@ -110,7 +123,7 @@ def subject(
     cannot be made or does not run.
     """
     _check_backend(backend)
-    case = Case(BLOCK, backend, precision=backend_info(backend).precisions[0])
+    case = _case(backend)
     if backend == "null":
         job = replace(null_job(timing, sleep_ns=NULL_SLEEP_NS), case_id=case.id)
         return Subject(case, None, job, _pilot(job))
@@ -176,10 +189,9 @@ def take(
 
 
 def paired_spread(trial: Trial) -> float | None:
-    """Standard deviation of the log ratio of two equal cases in one pass, from all cases of the trial.
+    """Standard deviation of the log ratio of two cases in one pass, from all pairs of the trial.
 
-    What a pass did to all of them alike, and what a case is slower than the others by, is taken out first.
-    None with fewer than two common passes or two cases.
+    What a case is slower than the other by does not count. None where no pair has two common passes.
     """
     pairs = itertools.combinations(trial.measurements.values(), 2)
     logs = [found for one, other in pairs if len(found := paired_logs(one, other)) > 1]

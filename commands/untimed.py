@@ -15,7 +15,8 @@ from runners.measurement import Failure
 
 # What narrows a suite, in the order in which it is written; `bundle` takes the same.
 NARROWING = (
-    *("suite", "model", "resolution", "backend", "device", "compute_unit", "batch_size", "precision"),
+    *("suite", "model", "exclude", "max_params", "max_gmacs"),
+    *("resolution", "backend", "device", "compute_unit", "batch_size", "precision"),
     "threads",
     *("target", "build", "runtime", "rounds", "max_seconds", "seed", "config"),
 )

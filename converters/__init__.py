@@ -51,6 +51,9 @@ CONVERTERS = {
     "mlpackage": "converters.mlpackage_from_torch:convert",
 }
 
+# What can be made of an ONNX file of somebody's own: `converters.onnx_from_file` takes it over.
+FROM_FILE = ("onnx", "engine")
+
 # What each kind of file can be made in. A converter of another package checks its own.
 PRECISIONS = {
     "onnx": ("fp32", "fp16", "bf16", "int8"),
@@ -89,6 +92,11 @@ def check(request: ConversionRequest) -> None:
     if possible is not None and request.precision not in possible:
         raise _refused(
             f"{request.kind} cannot be made in {request.precision}: it can be made in {', '.join(possible)}"
+        )
+    if request.model.is_file and request.kind not in FROM_FILE:
+        raise _refused(
+            f"{request.model.name} is an ONNX file, and no {request.kind} can be made of one: measure it with"
+            " onnxruntime, openvino or trt"
         )
     _check_flavour(request)
     _check_build(request)

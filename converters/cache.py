@@ -2,7 +2,8 @@
 
 Layout: `ROOT/KEY/{artifact.json, model.*, tensors.npz}`. A folder is built under `ROOT/building/` and renamed
 when it is complete and on the disk, so no reader sees a half-written one. What turns out damaged is moved to
-`ROOT/corrupt/` and kept. No toolchain is imported here.
+`ROOT/corrupt/` and kept. `KEY/last_used` tells by its own time of change when an artifact was last found, as
+file systems may keep no times of reading. No toolchain is imported here.
 """
 
 from __future__ import annotations
@@ -25,13 +26,23 @@ from converters.keys import SCHEMA
 from models.spec import digest
 
 MANIFEST = "artifact.json"
-ABANDONED_AFTER_S = 24 * 3600
+# A builder locks its folder as soon as it is there, so what is older and not locked has lost its process.
+ABANDONED_AFTER_S = 60
 BUILDING, CORRUPT = "building", "corrupt"
+LAST_USED = "last_used"
 _DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
 class CacheError(Exception):
     """The cache folder cannot be used: not writable, or no space left. Names the path and the fix."""
+
+
+def unusable(root: Path, name: str, error: OSError) -> CacheError:
+    """The error of a folder in which `name` cannot be written."""
+    return CacheError(
+        f"artifact cache {root}: cannot write {name}: {error.strerror or error}. "
+        "Give another folder, free space on its disk, or make it writable."
+    )
 
 
 class ArtifactCache:
@@ -50,7 +61,9 @@ class ArtifactCache:
         if not folder.is_dir():
             return None
         try:
-            return self._read(folder)
+            found = self._read(folder)
+            _note_use(folder)
+            return found
         except _DAMAGE as error:
             self._set_aside(folder, error)
             return None
@@ -117,7 +130,7 @@ class ArtifactCache:
             folder.parent.mkdir(parents=True, exist_ok=True)
             self._sweep(folder.parent)
             folder.mkdir()
-            lock = _locked(folder)
+            lock = locked(folder)
         assert lock is not None  # nobody else knows the name
         return folder, lock
 
@@ -127,7 +140,7 @@ class ArtifactCache:
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # another process may sweep too
                 if time.time() - folder.stat().st_mtime <= ABANDONED_AFTER_S:
                     continue
-                if (lock := _locked(folder)) is not None:
+                if (lock := locked(folder)) is not None:
                     shutil.rmtree(folder, ignore_errors=True)
                     os.close(lock)
 
@@ -155,13 +168,16 @@ class ArtifactCache:
         try:
             yield
         except OSError as error:
-            raise CacheError(
-                f"artifact cache {self.root}: cannot write {path.name}: {error.strerror or error}. "
-                "Give another folder, free space on its disk, or make it writable."
-            ) from error
+            raise unusable(self.root, path.name, error) from error
 
 
-def _locked(folder: Path) -> int | None:
+def _note_use(folder: Path) -> None:
+    """In a cache that may only be read, or on a full disk, the time of the last use stays as it was."""
+    with contextlib.suppress(OSError):
+        (folder / LAST_USED).touch()
+
+
+def locked(folder: Path) -> int | None:
     """An open descriptor of the folder with its lock, or None where another process holds that."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

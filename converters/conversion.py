@@ -35,13 +35,22 @@ def convert(
     return cache.find(key) or _made(request, key, cache, on_step or (lambda name: None), hold)
 
 
+def _converter(request: ConversionRequest) -> Callable[..., Artifact]:
+    if request.model.is_file and request.kind == "onnx":
+        from converters.onnx_from_file import convert as taken_over
+
+        return taken_over
+    found: Callable[..., Artifact] = lookup(converters.CONVERTERS, "converters", request.kind)
+    return found
+
+
 def _made(
     request: ConversionRequest, key: str, cache: ArtifactCache, on_step: OnStep, hold: Hold
 ) -> Artifact:
     wanted = source_request(request)
     given = {"source": convert(wanted, cache, on_step, hold=hold)} if wanted else {}
     try:
-        converter = lookup(converters.CONVERTERS, "converters", request.kind)
+        converter = _converter(request)
         with hold(request):
             return cache.store(key, lambda folder: converter(request, folder, on_step=on_step, **given))
     except ModelError as error:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import onnx
 from onnx import AttributeProto, GraphProto, TensorProto
+
+from converters.external_data import ExternalDataError, place_of
 
 MAX_BYTES = 2**31 - 1  # what a protocol buffer holds
 MAX_DEPTH = 16
@@ -70,24 +72,10 @@ def _checked(path: Path, tensor: TensorProto) -> int:
     """The bytes of a tensor in another file. Raises ForeignOnnxError for a place that is not ours."""
     entries = {entry.key: entry.value for entry in tensor.external_data}
     location, name = entries.get("location", ""), tensor.name[:100]
-    pure = PurePosixPath(location)
-    drive = len(location) > 1 and location[1] == ":"
-    if (
-        not location
-        or pure.is_absolute()
-        or ".." in pure.parts
-        or "\\" in location
-        or "\0" in location
-        or drive
-    ):
-        raise ForeignOnnxError(
-            f"{path}: weight '{name}' is in {location[:100]!r}, outside of the file's folder"
-        )
-    place, folder = path.parent / pure, path.parent.resolve()
-    if not place.is_file() or not place.resolve().is_relative_to(folder) or place.is_symlink():
-        raise ForeignOnnxError(
-            f"{path}: weight '{name}' is in {location[:100]!r}, which is no plain file there"
-        )
+    try:
+        place = place_of(path.parent, location)
+    except ExternalDataError as error:
+        raise ForeignOnnxError(f"{path}: weight '{name}' {error}") from None
     size = place.stat().st_size
     try:
         offset = int(entries.get("offset", 0))

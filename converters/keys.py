@@ -57,6 +57,8 @@ def key_facts(request: ConversionRequest) -> dict[str, Any]:
 def toolchain(kind: str, model: ModelSpec) -> dict[str, str]:
     """Versions of the packages that shape an artifact of that kind; timm's for timm's models."""
     packages = TOOLCHAINS.get(kind, ("torch",))
+    if model.is_file and kind == "onnx":
+        packages = ("onnx", "onnxruntime")
     extra = ("timm",) if model.name.startswith("timm/") else ()
     return {package: _version(package) for package in (*packages, *extra)}
 

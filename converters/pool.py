@@ -6,7 +6,7 @@ import json
 import os
 import selectors
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +48,7 @@ def convert_all(
     on_event: OnEvent | None = None,
     deadline_seconds: float = DEADLINE_SECONDS,
     reservations: Reservations | None = None,
-) -> Iterator[tuple[ConversionRequest, Outcome]]:
+) -> Generator[tuple[ConversionRequest, Outcome], None, None]:
     """Every distinct request with its artifact or failure: cached ones first, the others as they finish.
 
     What several requests are built from is made once, before them; it is yielded where it was asked for

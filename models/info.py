@@ -184,6 +184,9 @@ def check(spec: ModelSpec) -> None:
     Raises UnknownModelError or ModelError, naming the model, the option, the value and what is valid. What a
     timm model or an extension takes is known only when it is built; here their names are checked.
     """
+    if spec.is_file:
+        check_file(spec)
+        return
     check_name(spec.name)
     check_weights(spec.name, spec.weights)
     check_resolution(spec.name, spec.resolution)
@@ -192,6 +195,15 @@ def check(spec: ModelSpec) -> None:
             f"{spec.name}: pretrained: weights are named by the spec: random:SEED or a checkpoint"
         )
     check_options(spec.name, spec.build_options())
+
+
+def check_file(spec: ModelSpec) -> None:
+    """Raises ModelError for an ONNX file that is not named by its sha256; all else its conversion finds."""
+    check_weights(spec.name, spec.weights)
+    if not spec.weights.startswith("sha256:"):
+        raise ModelError(f"{spec.name}: weights={spec.weights}: an ONNX file is named by its sha256")
+    if not re.fullmatch(r"[1-9]\d{0,8}(x[1-9]\d{0,8}){0,5}", str(spec.option("input_shape", 1))):
+        raise ModelError(f"{spec.name}: input_shape={spec.option('input_shape')}: sides like 3x384x640")
 
 
 def check_name(name: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 Option = int | float | str | bool
 Options = tuple[tuple[str, Option], ...]  # sorted by name
+ONNX_SUFFIX = ".onnx"
 
 # fp16 with weights that are stored in fewer bits: linear 8-bit, palettes, half of them zero.
 WEIGHT_PRECISIONS = ("fp16-int8w", "fp16-pal8", "fp16-pal6", "fp16-pal4", "fp16-sparse50")
@@ -51,9 +52,11 @@ def _items(value: object) -> list[object]:
 class ModelSpec:
     """A network or a block to build: `models.build(spec.name, **spec.build_options())`.
 
-    `name` is a key of `models.MODELS`, or `timm/NAME`. `resolution` is the side of the square input: the
-    image for a network, the feature map for a block. `options` are the builder's other keyword arguments,
-    sorted by name. `weights` is `random:SEED` or `sha256:DIGEST` of a checkpoint file.
+    `name` is a key of `models.MODELS`, `timm/NAME`, or the base name of an ONNX file, whose sha256 is then
+    its `weights`, and its option `input_shape` what its input is where that is no square RGB image.
+    `resolution` is the side of the square input: the image for a network, the feature map for a block.
+    `options` are the builder's other keyword arguments, sorted by name. `weights` is `random:SEED` or
+    `sha256:DIGEST` of a checkpoint file.
     """
 
     name: str
@@ -69,6 +72,11 @@ class ModelSpec:
     def is_block(self) -> bool:
         return self.name.startswith("block/")
 
+    @property
+    def is_file(self) -> bool:
+        """An ONNX file of somebody's own, and no network that is built here."""
+        return self.name.endswith(ONNX_SUFFIX)
+
     def option(self, name: str, default: Option | None = None) -> Option | None:
         return dict(self.options).get(name, default)
 
@@ -77,18 +85,24 @@ class ModelSpec:
         options = dict(self.options)
         return {**options, "resolution": self.resolution} if self.is_block else options
 
-    def input_shape(self, batch_size: int) -> tuple[int, int, int, int]:
-        """(B, C, H, W) of the single input."""
+    def input_shape(self, batch_size: int) -> tuple[int, ...]:
+        """(B, C, H, W) of the single input; of a file (B, ...) as it declares."""
+        shape = self.option("input_shape") if self.is_file else None
+        if shape is not None:
+            return (batch_size, *map(int, str(shape).split("x")))
         channels = self.option("in_channels", 3) if self.is_block else self.option("in_chans", 3)
         assert isinstance(channels, int)
         return (batch_size, channels, self.resolution, self.resolution)
 
     @property
     def shape_label(self) -> str:
-        """`14x14x384` for a block, as the papers write a stage's feature map; `224` for a network."""
+        """`14x14x384` for a block, as the papers write a stage's feature map; `224` for a network.
+
+        `3x384x640` for a file whose input is no square RGB image.
+        """
         if self.is_block:
             return f"{self.resolution}x{self.resolution}x{self.option('in_channels')}"
-        return str(self.resolution)
+        return str(self.option("input_shape", self.resolution) if self.is_file else self.resolution)
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "options": dict(self.options)}
@@ -130,6 +144,8 @@ class Case:
     def label(self) -> str:
         """One line for people: `block/ncb 14x14x384 fp32 onnxruntime`, then what is not the default."""
         parts = [self.model.name, self.model.shape_label, self.precision, self.backend]
+        if self.model.is_file:
+            parts.insert(1, self.model.weights.removeprefix("sha256:")[:8])
         if self.batch_size != 1:
             parts.append(f"batch {self.batch_size}")
         if self.threads != 1:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from reports.flags import doubts
 from reports.formatting import MISSING, count, latency_interval, listing, percent, ratio, ratio_interval
+from reports.ranking import BATCHES_DELTA
 from reports.statistics import Ratio, kendall_tau, paired_ratio
 from reports.tables import Facet, Row, RunTable, fused_facets
 
@@ -33,6 +34,15 @@ class CostAgreement:
     inversions: tuple[Inversion, ...]
     inverted_pairs: int
     pairs: int
+
+
+def batches_note() -> str:
+    """What must be known of a run in batches before its cases are compared."""
+    return (
+        "Measured in batches: rounds were interleaved within a batch, and cases of different batches were not"
+        " taken side by side. Comparisons between those are unpaired, hold what the machine did in between,"
+        f" and tell only cases apart that differ by more than {percent(BATCHES_DELTA)}."
+    )
 
 
 def headline(table: RunTable) -> str:

@@ -130,7 +130,7 @@ def _summary(table: RunTable) -> dict[str, Any]:
         "latency_panels": figures.latency_panels(facets, table.unit),
         "results": None if table.only_untimed else case_table.results(table),
         "filters": case_table.filters(table),
-        "failures": view.failures(table),
+        **view.doubts(table),
         "flag_lines": view.flag_lines(table),
     }
 

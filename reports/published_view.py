@@ -53,7 +53,7 @@ def _panels(
     ours: dict[int, list[Drawing]] = {}
     for place, (facet, some) in enumerate(found[:MAX_MEASURED_PANELS]):
         drawing = accuracy_plots.measured_panel(facet, some, unit, styles, f"accuracy-{place}")
-        ours.setdefault(some[0].figure.resolution, []).append(drawing)
+        ours.setdefault(some[0].row.case.model.resolution, []).append(drawing)
     setups = [
         (side, some)
         for (_, side), some in accuracy.setups(points).items()

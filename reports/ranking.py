@@ -14,6 +14,8 @@ from reports.verdicts import ALPHA, DELTA, holm, p_beyond, protocol_mismatch
 from runners.measurement import Measurement
 
 Signs = npt.NDArray[np.int8]
+# Between batches a machine drifts, on a shared one by percents, which no interval of unpaired rounds holds.
+BATCHES_DELTA = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,17 +63,20 @@ def no_order() -> Ordering:
     return Ordering({}, np.zeros((0, 0), dtype=np.int8))
 
 
-def order(measurements: Mapping[str, Measurement], *, delta: float = DELTA) -> Ordering:
+def order(
+    measurements: Mapping[str, Measurement], *, delta: float = DELTA, batched: bool = False
+) -> Ordering:
     """Compares every pair, paired by round, at `delta`, all pairs one family (Holm).
 
     The chance that any two cases which are equal within `delta` are put apart is 5 % at most, however many
-    there are. Names are the caller's. Raises ProtocolMismatchError.
+    there are. Of `batched` cases those without a common round are compared too, unpaired, at BATCHES_DELTA.
+    Names are the caller's. Raises ProtocolMismatchError.
     """
     _require_one_protocol(list(measurements.values()))
     logs = _matrix([round_logs(measurement) for measurement in measurements.values()])
     signs = np.zeros((len(logs), len(logs)), dtype=np.int8)
     left, right = np.triu_indices(len(logs), k=1)
-    signs[left, right] = _told_apart(logs, margin=math.log1p(delta))
+    signs[left, right] = _told_apart(logs, delta=delta, batched=batched)
     signs[right, left] = -signs[left, right]
     return Ordering({name: place for place, name in enumerate(measurements)}, _closed(signs))
 
@@ -100,11 +105,16 @@ def _matrix(logs: Sequence[Mapping[int, float]]) -> Floats:
     return matrix
 
 
-def _told_apart(logs: Floats, *, margin: float) -> Signs:
+def _told_apart(logs: Floats, *, delta: float, batched: bool) -> Signs:
     """1, -1 or 0 for every pair of rows in the order of `np.triu_indices`."""
     means, errors, counts = (np.concatenate(part) for part in zip(*_pairs(logs), strict=True))
-    tested = counts > 1
-    p_values = p_beyond(means[tested], errors[tested], counts[tested] - 1.0, margin=margin)
+    degrees, margins = counts - 1.0, np.full(means.size, math.log1p(delta))
+    if batched:
+        apart = counts == 0
+        means[apart], errors[apart], degrees[apart] = (part[apart] for part in _welch_pairs(logs))
+        margins[apart] = math.log1p(max(delta, BATCHES_DELTA))
+    tested = degrees > 0
+    p_values = p_beyond(means[tested], errors[tested], degrees[tested], margin=margins[tested])
     signs = np.zeros(means.size, dtype=np.int8)
     signs[tested] = np.where(holm(p_values) <= ALPHA, np.sign(means[tested]), 0)
     return signs
@@ -123,6 +133,24 @@ def _pairs(logs: Floats) -> list[tuple[Floats, Floats, Floats]]:
             (means, np.sqrt(squares / np.maximum(counts - 1.0, 1.0) / np.maximum(counts, 1.0)), counts)
         )
     return found
+
+
+def _welch_pairs(logs: Floats) -> tuple[Floats, Floats, Floats]:
+    """(difference, standard error, degrees of freedom) of each pair of rows by Welch, 0 degrees where a row
+    has one round only; in the order of `np.triu_indices`."""
+    there = ~np.isnan(logs)
+    counts = there.sum(axis=1).astype(np.float64)
+    means = np.where(there, logs, 0.0).sum(axis=1) / np.maximum(counts, 1.0)
+    squares = np.where(there, (logs - means[:, None]) ** 2, 0.0).sum(axis=1)
+    freedom = np.maximum(counts - 1.0, 1.0)
+    parts = squares / freedom / np.maximum(counts, 1.0)
+    left, right = np.triu_indices(len(logs), k=1)
+    both = parts[left] + parts[right]
+    spread = parts[left] ** 2 / freedom[left] + parts[right] ** 2 / freedom[right]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        degrees = np.where(spread > 0, both**2 / spread, counts[left] + counts[right] - 2.0)
+    degrees[(counts[left] < 2) | (counts[right] < 2)] = 0.0
+    return means[left] - means[right], np.sqrt(both), degrees
 
 
 def _closed(signs: Signs) -> Signs:

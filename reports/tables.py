@@ -11,6 +11,7 @@ from reports.flags import Flag, flags, ordered
 from reports.formatting import count, time_unit
 from reports.records import CaseResult, RunInfo, Session, StoredRun
 from reports.statistics import Ordering, Rank, Ratio, Summary, no_order, order, paired_ratio, summarize
+from reports.verdicts import ratio_over_batches
 from runners.measurement import Measurement, Protocol
 
 # every setting that keeps two cases from sharing a ranking, and how it reads
@@ -138,7 +139,7 @@ def build(run: StoredRun) -> RunTable:
     for row in rows:
         key = (*settings(row.case).values(), row.measurement.protocol.id)
         groups[key].append(row)
-    facets = [_facet(group, varying) for group in groups.values()]
+    facets = [_facet(group, varying, batched=run.info.is_batched) for group in groups.values()]
     return RunTable(
         info=run.info,
         facets=tuple(_with_distinct_titles(facets)),
@@ -204,9 +205,10 @@ def _row(result: CaseResult, target: float) -> Row | None:
     return Row(result, measurement, summary, flags(result, summary))
 
 
-def _facet(group: Sequence[Row], varying: Sequence[str]) -> Facet:
+def _facet(group: Sequence[Row], varying: Sequence[str], *, batched: bool) -> Facet:
     """Rank and label one group, fastest first. A row with a serious flag is shown but takes no place."""
-    ordering = order({row.case.id: row.measurement for row in group if not row.serious})
+    ordering = order({row.case.id: row.measurement for row in group if not row.serious}, batched=batched)
+    relative = ratio_over_batches if batched else paired_ratio
     ranks = ordering.ranks()
     fastest_first = sorted(group, key=lambda r: (r.summary.median_ns, r.case.id))
     best = next((row for row in fastest_first if row.case.id in ranks), None)
@@ -216,13 +218,12 @@ def _facet(group: Sequence[Row], varying: Sequence[str]) -> Facet:
             row,
             label=label,
             rank=ranks.get(row.case.id),
-            versus_best=paired_ratio(row.measurement, best.measurement) if best and row is not best else None,
+            versus_best=relative(row.measurement, best.measurement) if best and row is not best else None,
         )
         for row, label in zip(fastest_first, labels, strict=True)
     ]
-    words = settings(fastest_first[0].case)
-    protocol = fastest_first[0].measurement.protocol
-    return Facet(_title(words, varying), words, protocol, tuple(rows), ordering)
+    first, words = rows[0], settings(rows[0].case)
+    return Facet(_title(words, varying), words, first.measurement.protocol, tuple(rows), ordering)
 
 
 def _title(words: Mapping[str, str], varying: Sequence[str]) -> str:
@@ -248,7 +249,8 @@ def _shape(case: Case) -> str:
     if not case.model.resolution:
         return ""
     if not case.model.is_block:
-        return f"{case.model.resolution}x{case.model.resolution}"
+        side = f"{case.model.resolution}x{case.model.resolution}"
+        return str(case.model.option("input_shape", side))
     parts = [case.model.shape_label]
     stride, out = case.model.option("stride", 1), case.model.option("out_channels")
     if stride != 1:
@@ -274,7 +276,7 @@ def _labels(cases: Sequence[Case]) -> list[str]:
 
 def _distinction(case: Case, cases: Iterable[Case]) -> str:
     rivals = [other for other in cases if short_name(other) == short_name(case) and other != case]
-    facts = {"name": case.model.name, "weights": case.model.weights, **dict(case.model.options)}
+    facts = {"name": case.model.name, "weights": case.model.weights[:19], **dict(case.model.options)}
     differing = [
         f"{name}={value}"
         for name, value in facts.items()
@@ -284,7 +286,7 @@ def _distinction(case: Case, cases: Iterable[Case]) -> str:
 
 
 def _fact(case: Case, name: str) -> object:
-    facts: dict[str, object] = {"name": case.model.name, "weights": case.model.weights}
+    facts: dict[str, object] = {"name": case.model.name, "weights": case.model.weights[:19]}
     return facts[name] if name in facts else case.model.option(name)
 
 

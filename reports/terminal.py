@@ -12,7 +12,8 @@ from rich.text import Text
 
 from reports import additivity, layers, parts
 from reports import formatting as fmt
-from reports.findings import headline
+from reports.failure_groups import FailureGroup, grouped
+from reports.findings import batches_note, headline
 from reports.flags import is_simulated
 from reports.focus import sentence
 from reports.progress import Progress
@@ -84,6 +85,9 @@ def _subtitle(table: RunTable) -> Text:
 
 def _print_results(table: RunTable, console: Console) -> None:
     """One grid per group, all with the same column widths, so that they read as one table."""
+    if table.info.is_batched:
+        console.print(Text(batches_note(), style="dim"))
+        console.print()
     columns = _that_fit(table, console.width)
     widths = [_column_width(column, table, console.width) for column in columns]
     widths[0] = min(_widest_name(table), widths[0] + console.width - _total(widths))
@@ -217,16 +221,20 @@ def _print_failures(table: RunTable, console: Console) -> None:
     console.print(
         Text(f"Failed: {len(table.failures)} of {fmt.count(table.planned, 'case')}", style="bold red")
     )
-    for result in table.failures:
-        failure = result.failure
-        if failure is None:
-            continue
-        kind = failure.kind.replace("_", " ")
-        built = " (built, not timed)" if failure.built and not result.rounds else ""
-        console.print(Text(f"  {result.case.label}: {kind}{built}"))
-        for line in (failure.message, failure.advice):
+    for group in grouped(table.failures):
+        console.print(Text(f"  {_failed_what(group)}"))
+        for line in (group.cause if group.is_single else group.names, group.advice):
             if line:
                 console.print(Padding(Text(fmt.harmless(line), style="dim"), (0, 0, 0, 4), expand=False))
+
+
+def _failed_what(group: FailureGroup) -> str:
+    """A case and how it failed; of several with one cause, how many and the cause."""
+    if not group.is_single:
+        return fmt.printable(group.title)
+    (result,) = group.results
+    built = " (built, not timed)" if result.failure and result.failure.built and not result.rounds else ""
+    return f"{fmt.printable(result.case.label)}: {group.kind}{built}"
 
 
 def _print_pending(table: RunTable, console: Console) -> None:

@@ -124,6 +124,12 @@ def paired_ratio(a: Measurement, b: Measurement, *, force: bool = False) -> Rati
     return found.ratio if found else None
 
 
+def ratio_over_batches(a: Measurement, b: Measurement) -> Ratio | None:
+    """As `paired_ratio`, and unpaired where the two were measured in different batches."""
+    found = compare(a, b, paired=True) or compare(a, b, paired=False)
+    return found.ratio if found else None
+
+
 def judge_pairs(differences: Floats, *, delta: float = DELTA) -> Comparison:
     """A paired comparison from the differences of the logarithms, one per pair and at least one."""
     count = differences.size
@@ -158,7 +164,7 @@ def holm(p_values: Floats) -> Floats:
     return adjusted
 
 
-def p_beyond(log_ratio: Floats, error: Floats, degrees: Floats, *, margin: float) -> Floats:
+def p_beyond(log_ratio: Floats, error: Floats, degrees: Floats, *, margin: float | Floats) -> Floats:
     """Two-sided p values of "no further than `margin` from 0", elementwise."""
     from scipy.special import stdtr
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from converters.artifact import Artifact, Step
 from reports import findings
 from reports import formatting as fmt
+from reports.failure_groups import FailureGroup, grouped
 from reports.flags import Flag
 from reports.grids import Cell, Grid, Line, facts
 from reports.records import CaseResult
@@ -151,20 +153,29 @@ def flag_lines(table: RunTable) -> list[tuple[Flag, str]]:
     return [(flag, _brief(carriers[flag.name])) for flag in table.flags]
 
 
+def doubts(table: RunTable) -> dict[str, Any]:
+    """What must be known beside the numbers: what failed, and that cases were not all taken side by side."""
+    note = findings.batches_note() if table.info.is_batched else ""
+    return {"failures": failures(table), "batches_note": note}
+
+
 def failures(table: RunTable) -> list[dict[str, str]]:
-    """What failed, why, and what would help."""
-    return [
-        {
-            "case": result.case.label,
-            "kind": result.failure.kind.replace("_", " "),
-            "state": "built, not timed" if result.failure.built and not result.rounds else "",
-            "message": result.failure.message,
-            "advice": result.failure.advice,
-            "signal": f"signal {result.failure.signal}" if result.failure.signal else "",
-        }
-        for result in table.failures
-        if result.failure
-    ]
+    """What failed, why, and what would help; cases that failed for one cause together."""
+    return [_failed(group) for group in grouped(table.failures)]
+
+
+def _failed(group: FailureGroup) -> dict[str, str]:
+    first = group.results[0].failure
+    single = group.is_single and first is not None
+    built = single and first is not None and first.built and not group.results[0].rounds
+    return {
+        "case": group.results[0].case.label if single else group.title,
+        "kind": group.kind,
+        "state": "built, not timed" if built else "",
+        "message": group.cause if single else group.names,
+        "advice": group.advice,
+        "signal": f"signal {first.signal}" if single and first is not None and first.signal else "",
+    }
 
 
 def protocols(table: RunTable) -> list[Grid]:

@@ -73,6 +73,14 @@ def document(answer: Answer) -> dict:
     return json.loads(answer.out)
 
 
+def test_a_dry_run_tells_of_no_budget_that_is_for_this_machine(suite):
+    told = suite("--device", "iphone", "--compute-unit", "all,cpuOnly", "--dry-run").out
+    assert "2 cases, 2 rounds each: at least 0 s of the device's time" in told
+    assert "at most" not in told
+    here = suite("--backend", "onnxruntime", "--dry-run").out
+    assert "1 cases, 2 to 2 rounds each: measuring takes at least 0 s, at most 60 s" in here
+
+
 def rounds_of(value: dict) -> list[int]:
     return [case["summary"]["rounds"] for case in value["cases"]]
 

@@ -52,7 +52,7 @@ def test_its_curves_are_read_back(project, tmp_path):
 
     from tensorboardX.proto.event_pb2 import Event
 
-    options = ("--epochs", "2", "--resolution", "8", "--set", "warmup_epochs=0", "--batch-size", "130")
+    options = ("--epochs", "1", "--resolution", "8", "--set", "warmup_epochs=0", "--batch-size", "130")
     assert project.bench("train", *options, "-o", str(tmp_path / "run"), config=False).code == 0
     (path,) = (tmp_path / "run").glob("events.out.tfevents.*")
     content, curves = path.read_bytes(), {}
@@ -62,8 +62,8 @@ def test_its_curves_are_read_back(project, tmp_path):
         for value in event.summary.value:
             curves.setdefault(value.tag, []).append((event.step, value.simple_value))
         content = content[16 + length :]
-    assert [step for step, _ in curves["val/top1"]] == [11, 22]
-    assert [step for step, _ in curves["train/loss"]] == [10, 20]
+    assert [step for step, _ in curves["val/top1"]] == [11]
+    assert [step for step, _ in curves["train/loss"]] == [10]
     assert {
         "epoch/images_per_second",
         "epoch/peak_memory_bytes",

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -15,7 +18,7 @@ import pytest
 
 from runners import readings, timing, windows
 from runners.measurement import Failure, Job, Round, Timing
-from runners.measuring_process import Child
+from runners.measuring_process import Child, child_environment
 from runners.overhead import null_job
 from runners.process import Processes
 
@@ -138,6 +141,33 @@ def test_no_process_is_left_after_an_interrupt(sleepers, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         together(sleepers)
     assert not psutil.Process().children()
+
+
+def test_none_of_a_company_outlives_a_killed_parent(sleepers):
+    """One works and two sleep when it happens."""
+    script = (
+        "import sys, json\nfrom runners.measurement import Job\nfrom runners.process import Processes\n"
+        "jobs = [Job.from_dict(value) for value in json.loads(sys.argv[1])]\n"
+        "with Processes() as processes:\n    processes.run_together(jobs)\n"
+    )
+    endless = replace(TURNS, round_seconds=60.0, deadline_seconds=100.0)
+    told = json.dumps([replace(job, timing=endless).to_dict() for job in sleepers])
+    parent = subprocess.Popen([sys.executable, "-c", script, told], env=child_environment(1))
+    company = _company_of(parent.pid, len(sleepers))
+    time.sleep(0.5)
+    parent.kill()
+    parent.wait()
+    _, alive = psutil.wait_procs(company, timeout=10)
+    assert not alive
+
+
+def _company_of(parent: int, size: int) -> list[psutil.Process]:
+    for _ in range(400):
+        found = psutil.Process(parent).children()
+        if len(found) == size:
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"{size} processes never were alive at once")
 
 
 def test_a_busy_device_is_said_of_every_case(sleepers, tmp_path):

@@ -1,0 +1,81 @@
+"""Sizes of networks that a plan is narrowed by: counted once per version of timm, in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from converters.keys import sources_digest, toolchain
+from models.spec import ModelSpec, digest
+from reports.files import write_text
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = "sizes"
+
+
+class SizesError(Exception):
+    """The counting process ended before it had counted all."""
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkSize:
+    """Millions of parameters and GMACs at the network's own resolution; None where they cannot be counted."""
+
+    params_m: float | None
+    gmacs: float | None
+
+
+def sizes_of(names: Sequence[str], root: Path, tell: Callable[[str], None]) -> dict[str, NetworkSize]:
+    """The size of every network, counted now or kept in the artifact cache's folder from an earlier time.
+
+    Raises SizesError, and OSError where the folder cannot be written.
+    """
+    path = root / FOLDER / f"{digest([toolchain('exported_program', _ANY), sources_digest()])[:16]}.json"
+    known = _read(path)
+    missing = [name for name in names if name not in known]
+    if missing:
+        tell(f"counting {len(missing)} networks, once for this version of timm")
+        try:
+            for name, size in _counted(missing):
+                known[name] = size
+        finally:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_text(path, json.dumps({name: asdict(size) for name, size in known.items()}))
+    return {name: known[name] for name in names}
+
+
+_ANY = ModelSpec("timm/any")
+
+
+def _read(path: Path) -> dict[str, NetworkSize]:
+    """What is known; a file that was damaged is counted again."""
+    try:
+        return {name: NetworkSize(**value) for name, value in json.loads(path.read_text()).items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _counted(names: Sequence[str]) -> Iterator[tuple[str, NetworkSize]]:
+    command = [sys.executable, "-m", "models.size_worker"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=ROOT
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            for name in names:
+                process.stdin.write(f"{name}\n")
+                process.stdin.flush()
+                line = process.stdout.readline()
+                if not line:
+                    raise SizesError(
+                        f"the process that counts networks ended at {name}: leave it out with --exclude"
+                    )
+                value = json.loads(line)
+                yield name, NetworkSize(value["params_m"], value["gmacs"])
+        finally:
+            process.kill()
