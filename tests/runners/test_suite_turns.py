@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from runners import suite
 from runners.measurement import Failure, Job, Phases, Protocol, Round, Timing
+from runners.overhead import null_job
 from runners.suite_events import RoundStarted
 
 SECOND = 1_000_000_000
@@ -20,21 +20,7 @@ Ran = tuple[str, int, int]
 
 
 def job(name: str, device: str = "cpu") -> Job:
-    return Job(
-        case_id=name,
-        backend="null",
-        device=device,
-        threads=1,
-        compute_unit="",
-        precision="fp32",
-        artifact=Path(),
-        artifact_sha256="",
-        tensors=Path(),
-        tolerance=0.0,
-        timing=THREE,
-        round_index=0,
-        position=0,
-    )
+    return replace(null_job(THREE, sleep_ns=0), case_id=name, device=device)
 
 
 def told(asked: Job) -> Ran:

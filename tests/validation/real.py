@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -104,22 +105,28 @@ def repeated(
     seconds: float,
     say: Callable[[str], None],
 ) -> Taken:
-    """So many trials one after the other, each in a store and with an order of its own."""
-    begun, found = time.monotonic(), []
-    for number in range(count):
-        with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "trial.db") as opened:
-            timing = replace(policy, seed=number, max_seconds=seconds)
-            found.append(
-                trials.take(
-                    subject,
-                    variants,
-                    timing,
-                    opened,
-                    converged=lambda rounds: converged(rounds, policy.target),
-                )
-            )
-        say(f"trial {number + 1} of {count} after {time.monotonic() - begun:.0f} s")
+    """So many trials one after the other, each in a store and with an order of its own.
+
+    An interrupt ends them, and those that were complete by then count.
+    """
+    begun, found = time.monotonic(), list[Trial]()
+    with suppress(KeyboardInterrupt):
+        for number in range(count):
+            found.append(_trial(subject, variants, policy, seconds, number))
+            say(f"trial {number + 1} of {count} after {time.monotonic() - begun:.0f} s")
+    if not found:
+        raise KeyboardInterrupt
     return Taken(found, time.monotonic() - begun, policy.turn_seconds)
+
+
+def _trial(
+    subject: Subject, variants: Sequence[Variant], policy: Timing, seconds: float, number: int
+) -> Trial:
+    with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "trial.db") as opened:
+        timing = replace(policy, seed=number, max_seconds=seconds)
+        return trials.take(
+            subject, variants, timing, opened, converged=lambda rounds: converged(rounds, policy.target)
+        )
 
 
 def same_section(name: str, machine: str, part: Taken) -> Section:
