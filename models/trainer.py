@@ -68,9 +68,8 @@ class Trainer:
         self.unreadable = {data.split: Unreadable(data) for data in (self.plan.data, self.plan.val_data)}
         self.learner = Learner(self.plan, request, processes.device)
         self.progress = self._progress()
-        self.forward = (
-            self._forward()
-        )  # where processes meet: none writes before all have looked for a training
+        # Where processes meet: none writes before all have looked for a training.
+        self.forward = self._forward()
         self.log: TrainingLog | None = None  # the first process has one
         self.pending: tuple[int, float, Tensor] | None = None  # a step, its rate, its loss and norm
 
