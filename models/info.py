@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import models
+from models.block_network_facts import BLOCK_NETWORKS
 from models.comparison import COMPARED
 from models.errors import ModelError, UnknownModelError
 from models.facts import NETWORK, TEN_CLASSES, ModelInfo, OptionRule
@@ -84,6 +85,7 @@ INFO: dict[str, ModelInfo] = {
         gmacs=0.0,
     ),
     **COMPARED,
+    **BLOCK_NETWORKS,
     "block/ncb": ModelInfo(
         "Next-ViT",
         "Next Convolution Block: multi-head convolution, MLP",

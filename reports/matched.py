@@ -110,7 +110,9 @@ def _accuracy(top1: Sequence[float]) -> Cell:
     if not top1:
         return Cell(fmt.MISSING)
     mean, low, high = mean_interval(top1)
-    interval = "" if low is None or high is None else f" [{100 * low:.2f}, {100 * high:.2f}]"
+    interval = (
+        "" if low is None or high is None else f" [{100 * max(0.0, low):.2f}, {100 * min(1.0, high):.2f}]"
+    )
     return Cell(f"{100 * mean:.2f}{interval}", mean)
 
 
