@@ -63,7 +63,7 @@ _TABLE = (
     ),
     Flag(
         OTHER_TOOL, "OTH",
-        "Another tool took this in one process: no interval, and its outputs were not compared.",
+        "Another tool took this: outputs were not compared, and an interval is that of its own repetitions.",
         "Measure the same file with run-bundle to have both; compare it with other tools' figures only.",
     ),
     Flag(

@@ -17,6 +17,9 @@ _MAX_DIGITS = 4
 _MIN_DIGITS = 2
 
 
+LEAST_SHARE = 1e-9  # relative: below it stands the arithmetic's own rounding
+
+
 def significant(value: float, digits: int) -> str:
     """`value` with that many significant digits, in plain notation."""
     if value == 0.0 or not math.isfinite(value):
@@ -57,9 +60,11 @@ def published(ms: float) -> str:
 
 
 def plus_minus(half_width: float) -> str:
-    """`±0.8 %`; `±?` where one round gives no interval."""
+    """`±0.8 %`; `±?` where one round gives no interval, `±0 %` where all that is left is rounding."""
     if not math.isfinite(half_width):
         return "±?"
+    if half_width < LEAST_SHARE:
+        return "±0 %"
     return f"±{significant(100 * half_width, 1 if half_width < 0.01 else 2)} %"
 
 

@@ -96,3 +96,23 @@ def test_significant_digits_are_kept_and_plain(value, digits):
     text = fmt.significant(value, digits)
     assert "e" not in text
     assert float(text) == pytest.approx(value, rel=0.5 * 10 ** (1 - digits) * 1.0001)
+
+
+@pytest.mark.parametrize(
+    ("half_width", "text"),
+    [(0.0123, "±1.2 %"), (0.004, "±0.4 %"), (1e-17, "±0 %"), (0.0, "±0 %"), (float("inf"), "±?")],
+)
+def test_half_widths_of_an_interval(half_width, text):
+    assert fmt.plus_minus(half_width) == text
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "text"),
+    [
+        (1.22e6, 1.24e6, "1.220 to 1.240 ms"),
+        (9.5e5, 1.2e6, "950.0 to 1200 µs"),
+        (1.22e6, None, "1.220 ms and more"),
+    ],
+)
+def test_intervals_of_tails(low, high, text):
+    assert fmt.quantile_interval(low, high) == text
