@@ -222,12 +222,17 @@ def _checked(outputs: Images, subject: Subject, data: ImageData, batch: Batch) -
             " value for each class",
             "bad_input",
         )
-    if outputs.shape[1] != len(data.classes):
-        raise UsageError(
-            f"{subject.path} has {outputs.shape[1]} outputs, {data.name} has {len(data.classes)} classes: the"
-            " images must be of the classes that the network was trained on, in the same order"
-        )
+    require_classes(subject, outputs.shape[1], data)
     return outputs[: batch.count]
+
+
+def require_classes(subject: Subject, outputs: int, data: ImageData) -> None:
+    """Raises UsageError for a network with another number of outputs than the images have classes."""
+    if outputs != len(data.classes):
+        raise UsageError(
+            f"{subject.path} has {outputs} outputs, {data.name} has {len(data.classes)} classes: the images"
+            " must be of the classes that the network was trained on, in the same order"
+        )
 
 
 def _told(batches: Iterator[Batch], data: ImageData, say: Callable[[str], None]) -> Iterator[Batch]:

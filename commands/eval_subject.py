@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import tempfile
 from collections.abc import Mapping
@@ -147,9 +146,10 @@ def _spec(
 
 
 def _require_weights(checkpoint: Path, spec: ModelSpec) -> None:
+    from converters.files import sha256_of
+
     try:
-        with checkpoint.open("rb") as file:
-            found = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+        found = f"sha256:{sha256_of(checkpoint)}"
     except OSError as error:
         raise UsageError(f"--checkpoint {checkpoint}: cannot be read: {error.strerror}") from None
     if found != spec.weights:

@@ -111,14 +111,12 @@ def _evaluated(args: argparse.Namespace, subject: Subject) -> tuple[Evaluation, 
 
 def _data(args: argparse.Namespace, subject: Subject) -> ImageData:
     """Raises DataError for no such images, UsageError where the network has not their classes."""
+    from commands.eval_predictions import require_classes
     from models.image_data import DIGITS, open_data
 
     data = open_data(None if args.data == DIGITS else Path(args.data), args.split)
-    if subject.classes not in (None, len(data.classes)):
-        raise UsageError(
-            f"{subject.path} has {subject.classes} outputs, {data.name} has {len(data.classes)} classes: the"
-            " images must be of the classes that the network was trained on, in the same order"
-        )
+    if subject.classes is not None:
+        require_classes(subject, subject.classes, data)
     return data
 
 

@@ -127,19 +127,22 @@ class Child:
         if self.place != "alone":
             self.wait(until=is_ready)
         if self.phase == "ready" and not self.over:
-            self.expires = time.monotonic() + self.seconds
-            with suppress(BrokenPipeError):  # it is gone already, and its status will tell
-                os.write(self.control, b"\n")
+            self._say_go()
         self.wait()
 
     def go_on(self) -> None:
         """A stretch of a process that takes turns: until it sleeps again, or is over."""
         begun_ns = time.perf_counter_ns()
-        self.phase, self.expires = "going", time.monotonic() + self.seconds
-        with suppress(BrokenPipeError):  # it is gone already, and its status will tell
-            os.write(self.control, b"\n")
+        self.phase = "going"
+        self._say_go()
         self.wait(until=is_ready)
         self.active_ns += time.perf_counter_ns() - begun_ns
+
+    def _say_go(self) -> None:
+        """From here on the deadline counts anew."""
+        self.expires = time.monotonic() + self.seconds
+        with suppress(BrokenPipeError):  # it is gone already, and its status will tell
+            os.write(self.control, b"\n")
 
     @property
     def seconds(self) -> float:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-from pathlib import Path
 
-import numpy as np
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
+
+from tests.small_onnx import net
 
 SUITES = """
 [suites.mine]
@@ -19,34 +19,6 @@ backends = ["onnxruntime"]
 models = ["timm/resnet50"]
 resolutions = [32]
 """
-
-
-def net(
-    path: Path,
-    *,
-    batch: int | str = 1,
-    side: int | str = 32,
-    kind: int = TensorProto.FLOAT,
-    seed: int = 0,
-) -> Path:
-    """A convolution, a ReLU and a mean: (B, 3, S, S) -> (B, 8)."""
-    dtype = helper.tensor_dtype_to_np_dtype(kind)
-    weight = np.random.default_rng(seed).standard_normal((8, 3, 3, 3)).astype(dtype)
-    nodes = [
-        helper.make_node("Conv", ["image", "weight"], ["maps"], "conv", strides=[2, 2]),
-        helper.make_node("Relu", ["maps"], ["positive"]),
-        helper.make_node("ReduceMean", ["positive", "axes"], ["scores"], keepdims=0),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "net",
-        [helper.make_tensor_value_info("image", kind, [batch, 3, side, side])],
-        [helper.make_tensor_value_info("scores", kind, [batch, 8])],
-        [numpy_helper.from_array(weight, "weight"), numpy_helper.from_array(np.array([2, 3]), "axes")],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    path.write_bytes(model.SerializeToString())
-    return path
 
 
 @pytest.fixture
