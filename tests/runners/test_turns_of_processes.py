@@ -7,8 +7,10 @@ import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from runners.measurement import Failure, Job, Round, Timing
 from runners.measuring_process import Child, child_environment
 from runners.overhead import null_job
 from runners.process import Processes
+from runners.side_by_side import there_and_back
 
 MakeJob = Callable[..., Job]
 TURNS = Timing(
@@ -68,6 +71,23 @@ def test_every_process_has_its_windows_and_says_with_whom(sleepers):
         assert len(counts) == 6
         assert sum(counts) == len(taken.samples_ns)
         assert taken.protocol.options["turns"] == "0.02 s"
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 6, 9])
+def test_nobody_works_twice_in_a_row_more_often_than_others(count):
+    """The second of two windows in a row finds its data in the caches."""
+    names = list(range(count))
+    windows_of_all = [name for first in range(count) for name in there_and_back(names, first)]
+    assert Counter(windows_of_all) == dict.fromkeys(names, 2 * count)
+    twice = Counter(one for one, other in pairwise(windows_of_all) if one == other)
+    assert count == 1 or twice == dict.fromkeys(names, 1)
+
+
+@pytest.mark.parametrize("count", [2, 3, 9])
+def test_a_way_there_and_back_cancels_what_drifts(count):
+    found = there_and_back(list(range(count)), 4)
+    places = {name: [place for place, each in enumerate(found) if each == name] for name in found}
+    assert {sum(both) for both in places.values()} == {2 * count - 1}
 
 
 def test_the_windows_of_a_round_are_not_those_of_another_company(sleepers):
