@@ -13,7 +13,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,8 +28,9 @@ from runners.measurement import Measurement, Timing
 from runners.overhead import loop_cost_ns, sleep_reading_ns
 from tests.busy_cores import busy_cores
 from tests.validation import document
-from tests.validation.document import Section
+from tests.validation.document import Cell, Section
 from tests.validation.instrument import default_timing
+from tests.validation.pooled import Met, pooled
 
 COMMAND = "python -m tests.validation.real"
 COPIES = tuple(Variant(f"copy {number}") for number in range(1, 7))
@@ -40,6 +41,13 @@ PARTS = ("loop", "quiet", "loaded")
 FALSE_BAR, FALSE_BEYOND_BAR = 0.09, 0.01
 POWER_BARS = {"5% slower": 0.99, "2% slower": 0.95, "1% slower": 0.80}
 BIAS_BAR = 0.002
+SAME_COLUMNS = (
+    *("machine", "trials", "pairs", "false at 0", "share", "false at 1 %"),
+    *("rounds a case", "disturbed rounds", "bar", "met"),
+)
+POWER_COLUMNS = (
+    *("case", "trials", "comparisons", "true ratio", "found", "bias", "noise floor", "bar", "met"),
+)
 LOOP_NS, SLEEP_NS, SLEEP_BAR = 1000, 10_000_000, (10.0e6, 10.2e6)
 
 
@@ -63,10 +71,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="only these")
     parser.add_argument("--artifacts", type=Path, default=Path("artifacts"), help="where the file is cached")
     parser.add_argument("--check", action="store_true", help="print, write nothing")
+    parser.add_argument("--add", action="store_true", help="count the trials that are stored too")
     parser.add_argument("--turns", type=float, default=TURN_SECONDS, help="seconds of a turn")
     args = parser.parse_args(argv)
     begun, missed = time.monotonic(), 0
+    stored = {section.name: section for section in document.read()} if args.add else {}
     for section in taken(args.parts, args.scale, args.artifacts, args.turns):
+        if section.name in stored and section.name in MET:
+            section = pooled(stored[section.name], section, MET[section.name])
         print(document.render_section(section), flush=True)
         missed += len(section.missed)
         if not args.check:
@@ -129,6 +141,37 @@ def _trial(
         )
 
 
+def same_met(row: Mapping[str, Cell]) -> bool:
+    """Of a row of `same_section`: few enough pairs told apart."""
+    pairs = _number(row, "pairs")
+    plain, wide = _number(row, "false at 0") / pairs, _number(row, "false at 1 %") / pairs
+    return plain <= FALSE_BAR and wide <= FALSE_BEYOND_BAR
+
+
+def power_met(row: Mapping[str, Cell]) -> bool:
+    """Of a row of `power_section`: often enough found, and the ratio right."""
+    found, bias = _number(row, "found"), _number(row, "bias")
+    return found >= POWER_BARS[str(row["case"])] and abs(bias) <= BIAS_BAR
+
+
+MET: dict[str, Met] = {
+    "real_same_artifact": same_met,
+    "real_under_load": same_met,
+    "real_power": power_met,
+}
+
+
+def _number(row: Mapping[str, Cell], name: str) -> float:
+    value = row[name]
+    assert isinstance(value, int | float)
+    return float(value)
+
+
+def _judged(columns: Sequence[str], row: Sequence[Cell], met: Met) -> tuple[Cell, ...]:
+    """The row with its last cell."""
+    return (*row, met(dict(zip(columns, row, strict=False))))
+
+
 def same_section(name: str, machine: str, part: Taken) -> Section:
     plain, wide = (
         [c.differs for t in part.trials for c in t.equal_pairs(delta=delta)] for delta in (0.0, 0.01)
@@ -138,7 +181,6 @@ def same_section(name: str, machine: str, part: Taken) -> Section:
         *(machine, len(part.trials), len(plain), sum(plain), shares[0], sum(wide)),
         *(rounds_per_case(part), disturbed_share(part)),
         f"≤ {FALSE_BAR:.0%}, ≤ {FALSE_BEYOND_BAR:.0%}",
-        shares[0] <= FALSE_BAR and shares[1] <= FALSE_BEYOND_BAR,
     )
     return Section(
         name,
@@ -147,11 +189,8 @@ def same_section(name: str, machine: str, part: Taken) -> Section:
         f" measured as a suite {part.manner} until they are precise or the budget ends. Every pair of a trial"
         " is compared, so pairs of one trial share cases."
         " False is FASTER or SLOWER: at δ = 0, and at δ = 1 %.",
-        (
-            *("machine", "trials", "pairs", "false at 0", "share", "false at 1 %"),
-            *("rounds a case", "disturbed rounds", "bar", "met"),
-        ),
-        (row,),
+        SAME_COLUMNS,
+        (_judged(SAME_COLUMNS, row, same_met),),
         COMMAND,
         part.seconds,
     )
@@ -169,13 +208,11 @@ def power_section(quiet: Taken) -> Section:
                     found.append(str(comparison.verdict) == "slower")
                     errors.append(math.log(comparison.ratio.value / trial.true_ratio(variant.name)))
         share, bias, bar = statistics.fmean(found), statistics.fmean(errors), POWER_BARS[variant.name]
-        rows.append(
-            (
-                *(variant.name, len(quiet.trials), len(found), statistics.fmean(truths), share, bias),
-                *(floor(quiet), f"≥ {bar:.0%}, |bias| ≤ {BIAS_BAR:.1%}"),
-                share >= bar and abs(bias) <= BIAS_BAR,
-            )
+        row = (
+            *(variant.name, len(quiet.trials), len(found), statistics.fmean(truths), share, bias),
+            *(floor(quiet), f"≥ {bar:.0%}, |bias| ≤ {BIAS_BAR:.1%}"),
         )
+        rows.append(_judged(POWER_COLUMNS, row, power_met))
     return Section(
         "real_power",
         "Known slow-downs, on a real machine",
@@ -184,10 +221,7 @@ def power_section(quiet: Taken) -> Section:
         " Each slowed case is compared with every equal one of its trial at"
         " δ = 0, found is SLOWER, and the bias is that of the estimated ratio. The noise floor is the"
         " smallest difference that the trial's rounds find in 80 of 100 tries, from the spread of its pairs.",
-        (
-            *("case", "trials", "comparisons", "true ratio", "found", "bias"),
-            *("noise floor", "bar", "met"),
-        ),
+        POWER_COLUMNS,
         tuple(rows),
         COMMAND,
         quiet.seconds,
