@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 from converters.artifact import ConversionRequest
+from converters.source_graph import CONVERSION, digest_of_sources
 from converters.stages import source_request
 from models.spec import ModelSpec, digest
 
@@ -29,7 +27,7 @@ TOOLCHAINS = {
 
 
 def cache_key(request: ConversionRequest) -> str:
-    """32 hex digits that change with the request, the toolchain's versions or the project's own sources.
+    """32 hex digits that change with the request, the toolchain's versions or the sources that convert.
 
     The checkpoint's path is left out: `weights` holds its sha256.
     """
@@ -73,15 +71,5 @@ def _version(package: str) -> str:
 
 @cache
 def sources_digest() -> str:
-    """sha256 over the sources of models/ and converters/: an edited model or fusion makes new artifacts."""
-    total = hashlib.sha256()
-    for path in _sources():
-        total.update(f"{path.parent.name}/{path.name}\0".encode())
-        total.update(hashlib.sha256(path.read_bytes()).digest())
-    return total.hexdigest()
-
-
-def _sources() -> Iterator[Path]:
-    root = Path(__file__).resolve().parent
-    for folder in (root.parent / "models", root):
-        yield from sorted(folder.glob("*.py"))
+    """sha256 over all that a conversion loads: an edited model or fusion makes new artifacts."""
+    return digest_of_sources(CONVERSION)
