@@ -1,0 +1,54 @@
+"""How much memory the coordinating process takes: `make benchmark`.
+
+The coordinator is the process of bench.py itself: conversions and measurements have processes of their own.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from commands.config import load
+
+ROOT = Path(__file__).parents[2]
+MAX_BYTES = 1.5e9
+SUITES = tuple(name for name, suite in load(ROOT / "bench.toml").suites.items() if suite.match is None)
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_the_coordinator_of_a_suite(suite, tmp_path):
+    """Every case of the suite with a simulated latency, all its rounds, store, table and report."""
+    argv = ("--suite", suite, "--backend", "simulated", "--store", str(tmp_path / "bench.db"))
+    code, peak_bytes = peak_of(*argv, "--report", str(tmp_path / "report.html"), log=tmp_path / "log.txt")
+    print(f"\n{suite}: peak {peak_bytes / 1e9:.2f} GB")
+    assert code == 0, (tmp_path / "log.txt").read_text()[-2000:]
+    assert peak_bytes < MAX_BYTES
+
+
+def peak_of(*argv: str, log: Path) -> tuple[int, int]:
+    """Exit code and the most resident memory of the process itself, its children left out, in bytes.
+
+    Read every 20 ms from the kernel's own high-water mark, so what comes and goes in between is in it.
+    """
+    peak_bytes = 0
+    with log.open("ab") as output:
+        command = [sys.executable, str(ROOT / "bench.py"), *argv]
+        running = psutil.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=output)
+        while running.poll() is None:
+            peak_bytes = max(peak_bytes, high_water_bytes(running.pid))
+            time.sleep(0.02)
+    return running.returncode, peak_bytes
+
+
+def high_water_bytes(pid: int) -> int:
+    """VmHWM of a process; 0 where it has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), 0)
