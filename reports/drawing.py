@@ -104,8 +104,13 @@ def _compact(text: str, name: str) -> str:
     text = re.sub(r" font-family: 'DejaVu Sans'(?:, [^;]+)?;", "", text)
     text = text.replace("<svg ", f'<svg font-family="{_SCREEN_FONTS}" ', 1)
     text = re.sub(r' transform="rotate\(-0 [^)]*\)"', "", text)
-    text = re.sub(r"\d+\.\d{3,}", lambda it: f"{float(it[0]):.2f}".rstrip("0").rstrip("."), text)
+    text = re.sub(r"<[^>]*>", lambda tag: _rounded(tag[0]), text)
     return _without_bare_groups(re.sub(r"[ \t]*\n[ \t]*", "\n", text).strip())
+
+
+def _rounded(tag: str) -> str:
+    """Numbers of a tag to hundredths of a point; what stands between tags is text that is read."""
+    return re.sub(r"\d+\.\d{3,}", lambda it: f"{float(it[0]):.2f}".rstrip("0").rstrip("."), tag)
 
 
 def _without_bare_groups(text: str) -> str:

@@ -26,9 +26,9 @@ _FONT = {
 
 
 def cost_chart(table: RunTable) -> dict[str, Any] | None:
-    """Latency over GMACs or parameters of every case, one trace per group; None without any such figure."""
+    """Latency over GMACs or parameters of every case, one trace per group; None below two such cases."""
     facets = [facet for facet in table.facets if _costed(facet)]
-    if not facets:
+    if sum(len(_costed(facet)) for facet in facets) < 2:
         return None
     traces = [_trace(facet, place, table.unit) for place, facet in enumerate(facets)]
     layout = {

@@ -21,6 +21,7 @@ from reports.records import PublishedFigure, StoredRun
 from reports.tables import Row, RunTable, build, short_name
 from reports.terminal_devices import print_devices
 from reports.terminal_evaluated import print_evaluated
+from reports.terminal_scaling import print_scaling
 from reports.terminal_untimed import print_untimed
 
 __all__ = ["Progress", "print_table"]
@@ -62,6 +63,7 @@ def print_table(
     if table.rows:
         console.print()
         _print_results(table, console)
+    print_scaling(table, console)
     print_devices(table, console)
     _print_layers(table, console)
     print_untimed(table, console, published)

@@ -124,9 +124,9 @@ def paired_ratio(a: Measurement, b: Measurement, *, force: bool = False) -> Rati
     return found.ratio if found else None
 
 
-def ratio_over_batches(a: Measurement, b: Measurement) -> Ratio | None:
+def ratio_over_batches(a: Measurement, b: Measurement, *, force: bool = False) -> Ratio | None:
     """As `paired_ratio`, and unpaired where the two were measured in different batches."""
-    found = compare(a, b, paired=True) or compare(a, b, paired=False)
+    found = compare(a, b, paired=True, force=force) or compare(a, b, paired=False, force=force)
     return found.ratio if found else None
 
 

@@ -52,8 +52,9 @@
       shown += fits;
     }
     const total = table.tBodies[0].rows.length;
+    const cases = total === 1 ? "case" : "cases";
     document.getElementById("count").textContent =
-      shown === total ? `${total} cases` : `${shown} of ${total} cases`;
+      shown === total ? `${total} ${cases}` : `${shown} of ${total} ${cases}`;
   }
 
   if (table) {

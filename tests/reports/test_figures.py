@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from reports import figures, findings, scatter
+from reports import formatting as fmt
 from reports.tables import build, fused_facets, fused_pairs
 from reports.thinning import share, thinned
 
@@ -69,9 +70,17 @@ def test_figures_say_nothing_twice(drawings):
         assert drawing.svg.count("font-family") == 1
         assert "rotate(-0" not in drawing.svg
         assert "<g>" not in drawing.svg
-        assert not re.search(r"\d\.\d{3}", drawing.svg)
+        assert not re.search(r"<[^>]*\d\.\d{3}", drawing.svg)
         ids = re.findall(r'\bid="([^"]+)"', drawing.svg)
         assert set(ids) == set(re.findall(r'(?:href="|url\()#([^")]+)', drawing.svg))
+
+
+def test_digits_that_are_read_are_all_there(table, drawings):
+    """Coordinates are rounded, text is not."""
+    panel = next(drawing for drawing in drawings if drawing.name == "fusion")
+    ratios = [fmt.ratio_interval(gain.value, gain.low, gain.high) for _, _, gain in fused_pairs(table)]
+    assert any(re.search(r"\d\.\d{3}", ratio) for ratio in ratios)
+    assert all(ratio in texts(panel) for ratio in ratios)
 
 
 def test_a_page_knows_the_place_of_a_figure_out_of_sight(drawings):

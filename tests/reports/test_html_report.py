@@ -322,3 +322,15 @@ def test_a_folder_in_the_way_is_a_clear_error(tmp_path, sample):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match=r"cannot write .*report\.html"):
         write_report(sample.run_of([]), tmp_path / "file" / "report.html")
+
+
+def test_one_case_has_nothing_to_predict(sample):
+    """A single mark on two axes tells nothing of FLOPs."""
+    cases = [sample.block_case(f"block/{name}", 14, 384) for name in ("ncb", "ntb")]
+    results = [sample.measured(case, 0.2, 1.0, 90.0, seed=place) for place, case in enumerate(cases)]
+    alone, both = (render(sample.run_of(results[:number])) for number in (1, 2))
+    assert 'id="cost"' not in alone
+    assert cost_chart(build(sample.run_of(results[:1]))) is None
+    assert ">1 case</output>" in alone
+    assert 'id="cost"' in both
+    assert ">2 cases</output>" in both
