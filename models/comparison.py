@@ -14,6 +14,9 @@ FCAFORMER = ("FcaFormer", "Zhang et al., FcaFormer, arXiv 2211.07198")
 CSWIN = ("CSWin", "Dong et al., CSWin Transformer, arXiv 2107.00652")
 VCMAMBA = ("VCMamba", "Munir et al., VCMamba, arXiv 2509.04669")
 PVT = ("PVT", "Wang et al., Pyramid Vision Transformer, arXiv 2102.12122")
+PLAINMAMBA = ("PlainMamba", "Yang et al., PlainMamba, arXiv 2403.17695")
+MOBILE_FORMER = ("Mobile-Former", "Chen et al., Mobile-Former, arXiv 2108.05895")
+PYRAMID_VIG = ("Pyramid ViG", "Han et al., Vision GNN, arXiv 2206.00272")
 
 
 def _network(
@@ -62,4 +65,26 @@ COMPARED: dict[str, ModelInfo] = {
     "vcmamba_s": _network(VCMAMBA, "VCMamba-S", params_m=10.44, gmacs=1.05, fixed_resolution=True),
     "vcmamba_m": _network(VCMAMBA, "VCMamba-M", params_m=21.01, gmacs=2.28, fixed_resolution=True),
     "vcmamba_b": _network(VCMAMBA, "VCMamba-B", params_m=31.38, gmacs=3.96, fixed_resolution=True),
+    "plainmamba_l1": _network(PLAINMAMBA, "PlainMamba-L1", params_m=7.55, gmacs=2.08, fixed_resolution=True),
+    "plainmamba_l2": _network(PLAINMAMBA, "PlainMamba-L2", params_m=26.15, gmacs=6.21, fixed_resolution=True),
+    "plainmamba_l3": _network(
+        PLAINMAMBA, "PlainMamba-L3", params_m=50.96, gmacs=11.17, fixed_resolution=True
+    ),
+    "mobile_former_508m": _network(MOBILE_FORMER, "Mobile-Former-508M", params_m=13.98, gmacs=0.50),
+    "mobile_former_294m": _network(MOBILE_FORMER, "Mobile-Former-294M", params_m=11.42, gmacs=0.29),
+    "mobile_former_214m": _network(MOBILE_FORMER, "Mobile-Former-214M", params_m=9.43, gmacs=0.21),
+    "mobile_former_151m": _network(MOBILE_FORMER, "Mobile-Former-151M", params_m=7.60, gmacs=0.15),
+    "mobile_former_96m": _network(MOBILE_FORMER, "Mobile-Former-96M", params_m=4.58, gmacs=0.09),
+    "pyramid_vig_ti": _network(
+        PYRAMID_VIG, "Pyramid ViG-Ti", params_m=10.69, gmacs=1.70, fixed_resolution=True
+    ),
+    "pyramid_vig_s": _network(
+        PYRAMID_VIG, "Pyramid ViG-S", params_m=27.21, gmacs=4.55, fixed_resolution=True
+    ),
+    "pyramid_vig_m": _network(
+        PYRAMID_VIG, "Pyramid ViG-M", params_m=49.45, gmacs=8.84, fixed_resolution=True
+    ),
+    "pyramid_vig_b": _network(
+        PYRAMID_VIG, "Pyramid ViG-B", params_m=92.87, gmacs=16.80, fixed_resolution=True
+    ),
 }

@@ -21,6 +21,9 @@ class PaperSize:
     whether the multiply-accumulates hold those of attention, where two activations are multiplied. `off`: the
     share by which what is built has more (less where negative) `params_m` or `gmacs` than printed, where it
     is past 2 %.
+
+    `classifier`: whether the parameters hold the classifier's. `elementwise`: operations per output value, by
+    class of module, that the printed multiply-accumulates hold beside what is counted here.
     """
 
     model: str
@@ -30,6 +33,8 @@ class PaperSize:
     resolution: int = 224
     form: str = BUILT
     products: bool = True
+    classifier: bool = True
+    elementwise: Mapping[str, int] = field(default_factory=dict)
     off: Mapping[str, float] = field(default_factory=dict)
     why: str = ""
 
@@ -42,6 +47,9 @@ CSWIN = "CSWin, arXiv 2107.00652"
 PVT = "PVT, arXiv 2102.12122"
 PVT_V2 = "PVTv2, arXiv 2106.13797; parameters from its README"
 VCMAMBA = "VCMamba, arXiv 2509.04669"
+PLAINMAMBA = "PlainMamba, arXiv 2403.17695"
+MOBILE_FORMER = "Mobile-Former, arXiv 2108.05895; parameters from its README"
+PYRAMID_VIG = "Vision GNN, arXiv 2206.00272; README of its code"
 RESNET = "torchvision's table of weights: the v1.5 form, with the stride in the 3x3 convolution"
 CONVNEXT = "ConvNeXt, arXiv 2201.03545"
 SWIN = "Swin, arXiv 2103.14030"
@@ -59,11 +67,27 @@ SWIFTFORMER = "SwiftFormer, arXiv 2303.15446"
 
 ROUNDED_UP = "the paper rounds 22.32 up to 23"
 SCAN = "elementwise work is not counted here, and a selective scan is mostly that"
+FIXED_CLOSENESS = "the printed number holds the fixed closeness of positions, 2.16 M; Ti and S leave it out"
+ONE_DIGIT = "the widths and depths that give its GMACs give 92.9: the README is off by a digit"
 WIDE_HEAD = "timm's takes the published weights; the printed number fits a classifier of half its inputs"
+
+# PlainMamba counts nine operations for each of 16 states and one for the skip, in each of four scans; the
+# product of states and C, one of the nine, is counted here too. Mobile-Former's digits are met with one
+# operation per value of a BatchNorm and of a dynamic ReLU.
+SCANS = {"SnakeScan": 4 * (9 * 16 + 1) - 4 * 16}
+NORMS_AND_SLOPES = {"BatchNorm2d": 1, "DynamicReLU": 1}
 
 
 def _fastvit(model: str, params_m: str, gmacs: str, more: float) -> PaperSize:
     return PaperSize(model, params_m, gmacs, FASTVIT, 256, form=FUSED, off={"params_m": more}, why=WIDE_HEAD)
+
+
+def _plainmamba(model: str, params_m: str, gmacs: str) -> PaperSize:
+    return PaperSize(model, params_m, gmacs, PLAINMAMBA, classifier=False, elementwise=SCANS)
+
+
+def _mobile_former(model: str, params_m: str, gmacs: str) -> PaperSize:
+    return PaperSize(model, params_m, gmacs, MOBILE_FORMER, elementwise=NORMS_AND_SLOPES)
 
 
 PAPER_SIZES: tuple[PaperSize, ...] = (
@@ -95,6 +119,18 @@ PAPER_SIZES: tuple[PaperSize, ...] = (
     PaperSize("vcmamba_s", "10.5", "1.1", VCMAMBA, off={"gmacs": -0.046}, why=SCAN),
     PaperSize("vcmamba_m", "21.0", "2.3", VCMAMBA),
     PaperSize("vcmamba_b", "31.5", "4.0", VCMAMBA),
+    _plainmamba("plainmamba_l1", "7.3", "3.0"),
+    _plainmamba("plainmamba_l2", "25.7", "8.1"),
+    _plainmamba("plainmamba_l3", "50.5", "14.4"),
+    _mobile_former("mobile_former_508m", "14.0", "0.508"),
+    _mobile_former("mobile_former_294m", "11.4", "0.294"),
+    _mobile_former("mobile_former_214m", "9.4", "0.214"),
+    _mobile_former("mobile_former_151m", "7.6", "0.151"),
+    _mobile_former("mobile_former_96m", "4.6", "0.096"),
+    PaperSize("pyramid_vig_ti", "10.7", "1.7", PYRAMID_VIG),
+    PaperSize("pyramid_vig_s", "27.3", "4.6", PYRAMID_VIG),
+    PaperSize("pyramid_vig_m", "51.7", "8.9", PYRAMID_VIG, off={"params_m": -0.043}, why=FIXED_CLOSENESS),
+    PaperSize("pyramid_vig_b", "82.6", "16.8", PYRAMID_VIG, off={"params_m": 0.124}, why=ONE_DIGIT),
     PaperSize("timm/resnet50", "25.6", "4.09", RESNET),
     PaperSize("timm/resnet101", "44.5", "7.80", RESNET),
     PaperSize("timm/resnet152", "60.2", "11.51", RESNET),

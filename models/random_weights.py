@@ -9,6 +9,7 @@ what its input really is.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -17,14 +18,21 @@ from torch.nn.modules.batchnorm import _BatchNorm
 SCALE_CLASSES = ("LayerScale", "LayerScale2d", "LayerScaleConv", "Scale")
 
 
+@runtime_checkable
+class Damped(Protocol):
+    """A module with random weights of its own that must be small for outputs to be comparable at all."""
+
+    def damp_random(self) -> None: ...
+
+
 def randomize(net: nn.Module, shape: tuple[int, ...]) -> object:
     """Make the weights of `net` random in place, from torch's global generator; returns a trial's output.
 
     `shape` is the input's at batch 1. BatchNorm: weight in [0.75, 1.25], bias within 0.2; mean and variance
     are those of its input in a trial of two images, the mean off by up to 0.2 deviations, the variance by a
     factor in [0.5, 1.5]. Other norms: weight and bias alike. Layer scales: [0.5, 1]. What is all zeros:
-    normal with deviation 0.02. The trial runs on one thread, so that the thread count of a machine changes
-    nothing; on another machine it may round otherwise.
+    normal with deviation 0.02. A module may damp some of its own (`Damped`). The trial runs on one thread, so
+    that the thread count of a machine changes nothing; on another machine it may round otherwise.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -54,6 +62,9 @@ def _randomize_parameters(net: nn.Module) -> None:
     for parameter in net.parameters():
         if parameter.is_floating_point() and not parameter.any():
             parameter.normal_(std=0.02)
+    for module in net.modules():
+        if isinstance(module, Damped):
+            module.damp_random()
 
 
 def _match_statistics(net: nn.Module, images: Tensor) -> object:

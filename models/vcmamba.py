@@ -19,21 +19,11 @@ from models.heads import DistilledHead
 from models.layers import ConvBN
 from models.mobilevig import InvertedResidual, local_stages
 from models.selective_scan import selective_scan
+from models.snakes import snakes
 
 SIDE = 7  # of the last map, at 224
 STATES = 16
 MAMBA_BLOCKS = 4
-
-
-def snakes(side: int) -> Tensor:
-    """Four orders of the positions, (4, side**2): by rows and by columns, turning at the border; and back."""
-    rows = torch.arange(side**2).reshape(side, side)
-    orders = []
-    for lines in (rows, rows.T):
-        turned = lines.clone()
-        turned[1::2] = lines[1::2].flip(1)
-        orders += [turned.flatten(), turned.flatten().flip(0)]
-    return torch.stack(orders)
 
 
 class MambaMixer(nn.Module):

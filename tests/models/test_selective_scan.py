@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from models.folding import fuse_all
-from models.selective_scan import selective_scan
-from models.vcmamba import MambaBlock, MambaMixer, snakes
+from models.selective_scan import selective_scan, selective_scan_in_chunks
+from models.snakes import MOVES, arrivals, snakes
+from models.vcmamba import MambaBlock, MambaMixer
 
 
 def one_after_another(u: Tensor, delta: Tensor, *, a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
@@ -54,12 +55,59 @@ def test_an_output_depends_on_what_came_before_alone():
     assert moved[:, 11:].all()
 
 
+@pytest.mark.parametrize(("length", "chunk"), [(196, 14), (49, 7), (12, 4), (12, 1), (12, 12), (1, 1)])
+@pytest.mark.parametrize("scale", [1.0, 1e-6, 1e3])
+def test_scans_in_chunks_equal_the_steps(length, chunk, scale):
+    """Three scans that differ in their features and B, with equal steps and C."""
+    (_, delta), parameters = inputs(length, scale=scale)
+    u, b = torch.randn(2, 3, length, 5).double(), torch.randn(2, 3, length, 3).double()
+    c = parameters["c"]
+    scans = selective_scan_in_chunks(
+        u, delta[:, None], a=parameters["a"], b=b, c=c[:, None], d=parameters["d"], chunk=chunk
+    )
+    for index in range(3):
+        expected = one_after_another(u[:, index], delta, **(parameters | {"b": b[:, index]}))
+        torch.testing.assert_close(scans[:, index], expected, rtol=1e-12, atol=1e-12)
+
+
+def test_scans_in_chunks_have_five_axes_at_most():
+    (_, delta), parameters = inputs(12)
+    tensors = {name: parameters[name][:, None] for name in ("b", "c")}
+    exported = torch.export.export(
+        InChunks(parameters | tensors), (torch.randn(2, 3, 12, 5).double(), delta[:, None])
+    )
+    values = (node.meta.get("val") for node in exported.graph.nodes)
+    assert max(value.ndim for value in values if isinstance(value, Tensor)) == 5
+
+
+class InChunks(torch.nn.Module):
+    """The function as a module, which torch.export wants."""
+
+    def __init__(self, parameters: dict[str, Tensor]) -> None:
+        super().__init__()
+        self.parameters_of_scan = parameters
+
+    def forward(self, u: Tensor, delta: Tensor) -> Tensor:
+        return selective_scan_in_chunks(u, delta, chunk=4, **self.parameters_of_scan)
+
+
 def test_snakes_go_by_neighbours_and_visit_every_position():
     for order in snakes(7):
         assert sorted(order.tolist()) == list(range(49))
         rows, columns = order // 7, order % 7
         assert ((rows.diff().abs() + columns.diff().abs()) == 1).all()
     assert len({tuple(order.tolist()) for order in snakes(7)}) == 4
+
+
+@pytest.mark.parametrize("side", [3, 4])
+def test_arrivals_lead_along_the_snakes(side):
+    orders = snakes(side)
+    for order, ways in zip(orders.tolist(), arrivals(orders, side).tolist(), strict=True):
+        place = divmod(order[0], side)
+        assert ways[0] == 0
+        for position, way in zip(order[1:], ways[1:], strict=True):
+            place = tuple(here + moved for here, moved in zip(place, MOVES[way], strict=True))
+            assert place == divmod(position, side)
 
 
 def test_mixer_sums_four_scans_of_the_features_in_snake_order(scramble):
