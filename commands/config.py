@@ -7,11 +7,21 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 
 from commands import UsageError
+from commands.match_table import MatchTable
 from commands.targets import TARGET
 from converters.byte_sizes import parse_bytes
 from converters.pool import DEADLINE_SECONDS
@@ -98,10 +108,18 @@ def _suite_name(value: object) -> object:
     return value
 
 
+def _beside(value: str, info: ValidationInfo) -> str:
+    """A path that is relative to the folder of bench.toml, which is the context, as an absolute one."""
+    if not value:
+        raise ValueError("a file is wanted")
+    return str(Path(info.context or Path.cwd(), Path(value).expanduser()))
+
+
 Shape = Annotated[str, BeforeValidator(_shape)]
 SuiteName = Annotated[str, BeforeValidator(_suite_name)]
 Target = Annotated[str, BeforeValidator(_target)]
 Precision = Annotated[str, BeforeValidator(_precision)]
+CheckpointPath = Annotated[str, AfterValidator(_beside)]
 Option = bool | int | float | str
 
 
@@ -110,7 +128,8 @@ class Matrix(_Table):
 
     Blocks need `shapes` (`14x14x384`), networks `resolutions`. Without `precisions`, every backend runs in
     its usual one. `build` are options of the toolchain that makes the files, `runtime` those of the runtime.
-    With `parts`, every part of its networks is a case too, alone and at its own shape.
+    With `parts`, every part of its networks is a case too, alone and at its own shape. `checkpoints` are
+    files of weights by model; models without one have random weights. Without `threads`, the suite's hold.
     """
 
     models: Annotated[list[str], Field(min_length=1)]
@@ -120,17 +139,28 @@ class Matrix(_Table):
     batch_sizes: Annotated[list[Positive], Field(min_length=1)] = [1]
     precisions: Annotated[list[Precision], Field(min_length=1)] | None = None
     fused: Annotated[list[bool], Field(min_length=1)] = [True]
+    threads: Annotated[list[Positive], Field(min_length=1)] | None = None
     parts: bool = False
     options: dict[str, Option] = {}
+    checkpoints: dict[str, CheckpointPath] = {}
     build: dict[str, Option] = {}
     runtime: dict[str, Option] = {}
+
+    @model_validator(mode="after")
+    def _check_checkpoints(self) -> Self:
+        for name in self.checkpoints:
+            if name not in self.models:
+                known = suggest(name, self.models)
+                raise ValueError(f"checkpoints: '{name}' is not a model of this matrix: {known}")
+        return self
 
 
 class Suite(_Table):
     """`[suites.NAME]`. `focus` is the model that the report compares all others with.
 
     Without `devices`, every backend runs on its usual one; `compute_units` are Core ML's, for backends whose
-    devices have an agent. With `profile`, a CPU runtime's profile by layer is taken once for every case.
+    devices have an agent. With `profile`, a CPU runtime's profile by layer is taken once for every case. A
+    suite has a `matrix`, its cases, or a table `match`, networks that are searched by latency.
     """
 
     description: str
@@ -140,8 +170,18 @@ class Suite(_Table):
     compute_units: Annotated[list[str], Field(min_length=1)] | None = None
     threads: Annotated[list[Positive], Field(min_length=1)] = [1]
     profile: bool = False
-    matrix: Annotated[list[Matrix], Field(min_length=1)]
+    matrix: Annotated[list[Matrix], Field(min_length=1)] = []
+    match: MatchTable | None = None
     timing: TimingTable = TimingTable()
+
+    @model_validator(mode="after")
+    def _has_one_kind(self) -> Self:
+        if self.match is None and not self.matrix:
+            raise ValueError("has neither a matrix, its cases, nor a table 'match', networks of one latency")
+        beside = self.model_fields_set - {"description", "match", "timing"}
+        if self.match is not None and beside:
+            raise ValueError(f"{' and '.join(sorted(beside))} beside a table 'match': it takes only timing")
+        return self
 
 
 class Paths(_Table):
@@ -209,7 +249,7 @@ def load(path: Path) -> Config:
         raise UsageError(f"{path}: not valid TOML: {error}") from None
     _check_schema(path, value)
     try:
-        return Config.model_validate(value)
+        return Config.model_validate(value, context=path.resolve().parent)
     except ValidationError as error:
         raise UsageError("\n".join(_explained(path, error, value))) from None
 

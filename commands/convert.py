@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from commands import OK, SOME_FAILED, UsageError, options
 from commands.model_options import model_spec
+from commands.notes import note
 from models.spec import PRECISIONS, ModelSpec, sorted_options
 from models.tables import suggest
 
@@ -60,22 +61,18 @@ def execute(args: argparse.Namespace) -> int:
     request = _request(args)
     try:
         check(request)
-        lock = GpuLock(_note)
+        lock = GpuLock(note)
         root = base / Path(config.paths.artifacts).expanduser()
         with leased(root, keys_of([request])):
             artifact = convert(request, ArtifactCache(root), hold=lock.hold)
             written = _copy(artifact, args.output)
-        ArtifactLimit(root, limit_of(config), _note).hold()
+        ArtifactLimit(root, limit_of(config), note).hold()
     except ConversionError as error:
         return _failed(error)
     except (CacheError, OSError) as error:
         raise UsageError(str(error)) from None
     _print(artifact, written, as_json=args.json)
     return OK
-
-
-def _note(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def _request(args: argparse.Namespace) -> ConversionRequest:

@@ -32,6 +32,7 @@ BACKENDS: Mapping[str, tuple[str, ...]] = {
     "checkpoint": ("eager",),
 }
 ROUNDED = ("fp16", "bf16")
+INPUTS = ("float32", "float16")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,13 +110,16 @@ def _of_artifact(args: argparse.Namespace, path: Path) -> Subject:
     record = _record(path, facts)
     precision = record.precision if record else facts.precision or "fp32"
     tensor = facts.inputs[0] if facts.inputs else record.inputs[0] if record else None
+    takes_pixels = facts.facts.get("input_kind") == "image"
+    if tensor and not takes_pixels and tensor.dtype not in INPUTS:
+        raise UsageError(f"{path} takes {tensor.dtype} values; expected are {' or '.join(INPUTS)}")
     shape = _shape(args, path, facts, tensor.shape if tensor else ())
     spec = _spec(args, path, record, shape)
     return Subject(
         path, facts.kind, record.sha256 if record else _identity(path, facts), precision,
         _backend(args, facts.kind, precision), shape, _classes(facts, record), spec, args.checkpoint,
         record.key if record else "", record.flavour if record else "",
-        tensor.dtype if tensor else "float32", facts.facts.get("input_kind") == "image", record is not None,
+        tensor.dtype if tensor else "float32", takes_pixels, record is not None,
         str(facts.facts.get("builder", "")),
     )  # fmt: skip
 

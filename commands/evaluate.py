@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from commands import BAD_INPUT, NOT_TIMED, OK, SOME_FAILED, UsageError, options
+from commands.notes import note
 
 if TYPE_CHECKING:
     from commands.eval_predictions import Predictions, Running
@@ -67,17 +68,18 @@ def execute(args: argparse.Namespace) -> int:
     from commands.eval_subject import subject_of
     from models.errors import DataError
 
+    store = options.store_path(args, *options.load_config(args))
     subject = subject_of(args)
     if why := _not_here(subject, args.device):
         print(f"{subject.path} is built, and cannot be evaluated here: {why}", file=sys.stderr)
         return NOT_TIMED
     try:
-        evaluation, found = _evaluated(args, subject)
+        evaluation, found = _evaluated(args, subject, store)
     except DataError as error:
         raise UsageError(f"--data: {error}") from None
     except EvaluationError as error:
         return _failed(error)
-    _keep(args, evaluation, found)
+    _keep(args, evaluation, found, store)
     return OK
 
 
@@ -94,14 +96,14 @@ def _not_here(subject: Subject, device: str) -> str | None:
     return None
 
 
-def _evaluated(args: argparse.Namespace, subject: Subject) -> tuple[Evaluation, Predictions]:
+def _evaluated(args: argparse.Namespace, subject: Subject, store: Path) -> tuple[Evaluation, Predictions]:
     from commands.eval_predictions import evaluation_of, predict
 
     data, running = _data(args, subject), _running(args)
     steps = _steps(args, subject, data)
-    _check_outputs(args)
+    _check_outputs(args, store)
     began_ns, start_ns = time.time_ns(), time.perf_counter_ns()
-    found = predict(subject, data, steps, running, say=_note)
+    found = predict(subject, data, steps, running, say=note)
     duration_ns = time.perf_counter_ns() - start_ns
     evaluation = evaluation_of(
         subject, data, steps, found, began_ns=began_ns, duration_ns=duration_ns, command=args.command_line
@@ -147,7 +149,7 @@ def _running(args: argparse.Namespace) -> Running:
     )
 
 
-def _check_outputs(args: argparse.Namespace) -> None:
+def _check_outputs(args: argparse.Namespace, path: Path) -> None:
     """Before an hour of work: the store is one, and the table can be written. Raises UsageError."""
     from reports.files import OutputError, check_writable
     from reports.store import Store, StoreError
@@ -155,26 +157,26 @@ def _check_outputs(args: argparse.Namespace) -> None:
     try:
         if args.csv is not None:
             check_writable(args.csv, "--csv")
-        with Store(_store_path(args)):
+        with Store(path):
             pass
     except (OutputError, StoreError) as error:
         raise UsageError(str(error)) from None
 
 
-def _keep(args: argparse.Namespace, evaluation: Evaluation, found: Predictions) -> None:
+def _keep(args: argparse.Namespace, evaluation: Evaluation, found: Predictions, path: Path) -> None:
     from commands import eval_text
     from reports.files import OutputError, write_text
     from reports.store import Store, StoreError
 
     try:
-        with Store(_store_path(args)) as store:
+        with Store(path) as store:
             number = store.add_evaluation(evaluation)
         if args.csv is not None:
             write_text(args.csv, eval_text.table(evaluation, found.names))
     except (OutputError, StoreError) as error:
         raise UsageError(str(error)) from None
     for reason in found.skipped:
-        _note(f"skipped: {reason}")
+        note(f"skipped: {reason}")
     if args.json:
         print(json.dumps(_document(evaluation, found, number), allow_nan=False))
         return
@@ -196,15 +198,6 @@ def _document(evaluation: Evaluation, found: Predictions, number: int) -> dict[s
     return cast(dict[str, Any], plain(value))
 
 
-def _store_path(args: argparse.Namespace) -> Path:
-    config, base = options.load_config(args)
-    return options.store_path(args, config, base)
-
-
 def _failed(error: EvaluationError) -> int:
     print(f"error: {error}", file=sys.stderr)
     return SOME_FAILED if error.kind == "failed" else BAD_INPUT
-
-
-def _note(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

@@ -62,7 +62,8 @@ def same_content(one: Artifact, other: Artifact) -> bool:
 class GateRun:
     """One gate: which cases it is about, their two files, and the run in which those are measured.
 
-    `left_out` collects, by its key, every case that gets no number and why.
+    `left_out` collects, by its key, every case that gets no number and why. `files` are the user's own ONNX
+    files and checkpoints, as far as the command line's suite names them.
     """
 
     base: Reference
@@ -75,6 +76,7 @@ class GateRun:
     results: tuple[CaseResult, ...] = ()
     bases: dict[str, Artifact] = field(default_factory=dict)
     left_out: dict[str, list[str]] = field(default_factory=dict)
+    files: Mapping[str, Path] = field(default_factory=dict)
     started_at_ns: int = field(default_factory=time.time_ns)
 
     def choose(self) -> set[str]:
@@ -158,6 +160,7 @@ class GateRun:
             return own
         name = self.args.suite or self.base.run.info.suite
         plan = make(self.config, name, asked, {})
+        self.files = plan.files
         planned = {case.id for case in plan.cases}
         common = tuple(r for r in own if r.case.id in planned)
         if not common:
@@ -185,7 +188,7 @@ class GateRun:
         return {case_id: outcomes[request] for case_id, request in requests.items()}
 
     def _requests(self, cases: Sequence[Case]) -> dict[str, ConversionRequest]:
-        return {case.id: request_of(case) for case in cases if backend_info(case.backend).real}
+        return {case.id: request_of(case, self.files) for case in cases if backend_info(case.backend).real}
 
     def _pairs(
         self, cases: Sequence[Case], now: Mapping[str, Artifact | ConversionFailure]

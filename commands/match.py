@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,50 +18,63 @@ if TYPE_CHECKING:
     from commands.match_run import Outcome
 
 DESCRIPTION = """
-Every network has a knob, `depth`. For each, the setting is searched at which it takes as long as the
-reference, within a tolerance, both measured side by side in turns; then all that were found are measured
-again together, as one run of the store. With --seeds each learns scikit-learn's digits so many times:
-accuracy at matched latency.
+A suite with a table `match` names networks, a reference, and their knob, the depth. For each network the
+setting is searched at which it takes as long as the reference, within a tolerance, both measured side by
+side in turns; where a step of the knob is too coarse, a finer one goes on. Then all that were found are
+measured again together, as one run of the store, and each learns scikit-learn's digits with several seeds:
+accuracy at matched latency. `python bench.py --suite NAME` does the same, and writes a report.
 
   python bench.py match
-  python bench.py match --model blocknet/convnext,blocknet/lsa --backend openvino
-  python bench.py match --seeds 3 --report match.html
+  python bench.py match --seeds 0 --model blocknet/convnext,blocknet/lsa --backend openvino
+  python bench.py match --suite hybrid --report match.html
 """
-REFERENCE = "blocknet/ncb"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = f"{parser.description}\n{DESCRIPTION}"
-    parser.add_argument("--reference", default=REFERENCE, metavar="NAME", help=f"default: {REFERENCE}")
-    parser.add_argument("--reference-setting", metavar="N", help="its depth (default: the builder's)")
-    options.add_list(parser, "--model", "NAME", "what is matched to it (default: the other blocknet/*)")
-    parser.add_argument("--knob", default="depth", metavar="NAME", help="the option to set (default: depth)")
-    parser.add_argument("--settings", default="3-64", metavar="LOW-HIGH", help="default: 3-64")
-    parser.add_argument("--tolerance", default="3%", metavar="SHARE", help="of the time (default: 3%%)")
-    parser.add_argument("--backend", default="onnxruntime", metavar="NAME", help="default: onnxruntime")
-    parser.add_argument("--precision", metavar="NAME", help="default: the backend's first")
-    parser.add_argument("--batch-size", default="1", metavar="N", help="default: 1")
-    parser.add_argument("--threads", default="1", metavar="N", help="default: 1")
-    parser.add_argument("--rounds", default="20", metavar="N", help="of the last run (default: 20)")
-    parser.add_argument("--seeds", default="0", metavar="N", help="trainings of each (default: 0, none)")
-    parser.add_argument("--epochs", default="20", metavar="N", help="of each training (default: 20)")
+    parser.add_argument("--suite", metavar="NAME", help="whose values hold (default: blocks-accuracy)")
+    values = parser.add_argument_group("other values than the suite's")
+    values.add_argument("--reference", metavar="NAME", help="what the others are matched to")
+    values.add_argument("--reference-setting", metavar="N", help="its knob")
+    options.add_list(values, "--model", "NAME", "what is matched to it")
+    values.add_argument("--knob", metavar="NAME", help="the builder's option that is searched")
+    values.add_argument("--settings", metavar="LOW-HIGH", help="from where to where, such as 3-64")
+    values.add_argument("--fine-knob", metavar="NAME", help="the option that goes on where it ends, or off")
+    values.add_argument("--fine-settings", metavar="LOW-HIGH", help="from where to where, such as 75-133")
+    values.add_argument("--tolerance", metavar="SHARE", help="of the reference's time, such as 3%%")
+    values.add_argument("--backend", metavar="NAME", help="a runtime on the CPU")
+    values.add_argument("--precision", metavar="NAME", help="the backend's first, unless given")
+    values.add_argument("--batch-size", metavar="N", help="images per inference")
+    values.add_argument("--threads", metavar="N", help="threads of the runtime")
+    values.add_argument("--rounds", metavar="N", help="of the last run")
+    add_trainings(values)
+    parser.add_argument("--dry-run", action="store_true", help="check everything and show what would be done")
     options.add_config(parser)
     options.add_store(parser)
     parser.add_argument("--report", type=Path, metavar="FILE", help="an HTML report with a section for it")
     options.add_json(parser)
 
 
+def add_trainings(parser: options.Options) -> None:
+    parser.add_argument("--seeds", metavar="N", help="trainings of each network; 0: none")
+    parser.add_argument("--epochs", metavar="N", help="of each training")
+
+
 def execute(args: argparse.Namespace) -> int:
     """0 where every network was measured, matched or not; 1 where one failed."""
+    from commands.match_plan import print_plan
     from commands.match_request import read
     from models.errors import DataError, ModelError
 
     began_ns = time.perf_counter_ns()
-    options.check_report(args)
     try:
         request = read(args)
     except (ModelError, DataError) as error:
         raise UsageError(str(error)) from None
+    if args.dry_run:
+        print_plan(request, as_json=args.json)
+        return OK
+    options.check_report(args)
     outcome = _measured(args, request, began_ns)
     if outcome is None:
         return SOME_FAILED
@@ -73,7 +87,6 @@ def _measured(args: argparse.Namespace, request: MatchRequest, began_ns: int) ->
     from commands.match_run import MatchRun
     from commands.only_one import RunBusyError
     from converters.cache import CacheError
-    from converters.cache_use import leased
     from reports.database import StoreError
     from reports.progress import Progress
     from reports.store import Store
@@ -84,11 +97,11 @@ def _measured(args: argparse.Namespace, request: MatchRequest, began_ns: int) ->
     try:
         with (
             Store(options.store_path(args, config, folder)) as store,
-            leased(root, request.keys()),
+            ExitStack() as leases,
             Progress() as progress,
         ):
             run = MatchRun(
-                *(request, root, store, progress),
+                *(request, root, store, progress, leases),
                 deadline_seconds=config.conversion.deadline_seconds,
                 max_artifact_bytes=limit_of(config),
             )

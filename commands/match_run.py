@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from commands import UsageError, artifacts
 from commands.latency_beside import BesideReference, NoRatioError
-from commands.latency_match import match
-from commands.match_request import MatchRequest
+from commands.latency_match import LatencyMatch, match
+from commands.match_request import MatchRequest, Setting
+from commands.network_stages import stages_of
 from commands.only_one import only_one
 from commands.plan import request_of
 from commands.recording import Recording
 from converters.artifact import Artifact, ConversionFailure
+from converters.cache_use import keys_of, leased
 from models.recipe import Recipe
 from models.spec import Case, digest
 from models.training_request import Epoch, TrainingStopped, TrainRequest
@@ -25,10 +28,8 @@ from reports.records import CaseResult, StoredRun
 from reports.store import Store
 from reports.verdicts import compare
 from runners import environment
-from runners.measurement import Job
+from runners.measurement import Job, Round
 from runners.suite_events import Event, RoundStarted
-
-SUITE = "match"
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,16 @@ class Outcome:
 
 @dataclass
 class MatchRun:
-    """One `match`. Rounds of a search only steer it; the last run, of fresh rounds, is what is stored."""
+    """One search. Rounds of a search only steer it; the last run, of fresh rounds, is what is stored.
+
+    `leases` keep every file that is needed until they are closed.
+    """
 
     request: MatchRequest
     cache_root: Path
     store: Store
     progress: Progress
+    leases: ExitStack
     deadline_seconds: float
     max_artifact_bytes: int | None = None
     files: dict[str, Artifact] = field(default_factory=dict)
@@ -71,33 +76,75 @@ class MatchRun:
             found = [self._compared(each, run) for each in found]
             found = [self._trained(each) for each in found]
         share = f"{100 * request.tolerance:g} %"
-        return Outcome(tuple(found), self.failures, run, f"Within {share} of {reference.label}")
+        title = f"{request.suite}: within {share} of the time of {reference.label}"
+        return Outcome(tuple(found), self.failures, run, title)
 
     def _searched(self, model: str) -> Matched:
+        """By the knob; where no setting of it is near enough, on with the fine one at the nearest."""
+        request = self.request
+        start = min(max(request.reference_setting, request.settings[0]), request.settings[-1])
+        rounds: dict[int, dict[str, list[Round]]] = {}
+        found = self._search(
+            model, request.settings, lambda value: Setting(request.knob, value), start=start, rounds=rounds
+        )
+        value = found.nearest.setting
+        finding = found.finding(request.knob)
+        self._note(model, finding, found)
+        if found.matched or request.fine is None:
+            return Matched(model, request.knob, value, finding, None)
+        fine = request.fine
+        finer = self._search(
+            model,
+            fine.settings,
+            lambda share: self._moved(value, share),
+            start=fine.usual,
+            rounds={fine.usual: rounds[value]},
+        )
+        finding = f"{request.knob} {value}, {finer.finding(fine.name)}"
+        self._note(model, finding, finer)
+        moved = self._moved(value, finer.nearest.setting)
+        return Matched(model, request.knob, value, finding, None, fine=moved.fine)
+
+    def _moved(self, value: int, share: int) -> Setting:
+        """The knob's `value` with the fine knob at `share`, unless that is where it always is."""
+        fine = self.request.fine
+        moved = None if fine is None or share == fine.usual else (fine.name, share)
+        return Setting(self.request.knob, value, moved)
+
+    def _search(
+        self,
+        model: str,
+        settings: range,
+        setting_of: Callable[[int], Setting],
+        *,
+        start: int,
+        rounds: dict[int, dict[str, list[Round]]],
+    ) -> LatencyMatch:
+        """`rounds` are those that are known by setting, and those that are measured now."""
         request = self.request
         beside = BesideReference(
             self._job(request.reference),
-            lambda setting: self._job(request.case(model, setting)),
+            lambda value: self._job(request.case(model, setting_of(value))),
             request.timing,
+            rounds,
         )
 
-        def measure(setting: int, rounds: int) -> list[float]:
-            label = f"{model} {request.knob} {setting} beside the reference"
-            self.progress.round(0, rounds, label, 0)
-            return beside(setting, rounds)
+        def measure(value: int, wanted: int) -> list[float]:
+            self.progress.round(0, wanted, f"{model} {setting_of(value).label} beside the reference", 0)
+            return beside(value, wanted)
 
-        start = min(max(request.reference_setting, request.settings[0]), request.settings[-1])
-        found = match(request.settings, measure, start=start, tolerance=request.tolerance)
-        finding = found.finding(request.knob)
+        return match(settings, measure, start=start, tolerance=request.searched_tolerance)
+
+    def _note(self, model: str, finding: str, found: LatencyMatch) -> None:
         self.progress.note(f"{model}: {finding} ({found.pairs} pairs of rounds)")
-        return Matched(model, request.knob, found.nearest.setting, finding, None)
 
     def _case(self, each: Matched) -> Case:
-        return self.request.reference if each.is_reference else self.request.case(each.model, each.setting)
+        return self.request.reference if each.is_reference else self.request.case(each.model, _setting(each))
 
     def _job(self, case: Case) -> Job:
         if case.id not in self.files:
             requests = {case.id: request_of(case)}
+            self.leases.enter_context(leased(self.cache_root, keys_of(requests.values())))
             made = artifacts.collect(
                 requests,
                 self.cache_root,
@@ -117,8 +164,8 @@ class MatchRun:
         timing = replace(self.request.timing, min_rounds=rounds, max_rounds=rounds)
         machine = environment.describe_machine()
         info = self.store.begin_run(
-            suite=SUITE,
-            plan_digest=digest([SUITE, [case.id for case in cases], machine["fingerprint"], started_at_ns]),
+            suite=self.request.suite,
+            plan_digest=digest(["match", [case.id for case in cases], machine["fingerprint"], started_at_ns]),
             seed=timing.seed,
             command=command,
             config={"timing": asdict(timing), "focus": ""},
@@ -146,7 +193,9 @@ class MatchRun:
 
     def _compared(self, each: Matched, run: StoredRun) -> Matched:
         results: dict[str, CaseResult] = {result.case.id: result for result in run.results}
-        one, reference = results[self._case(each).id], results[self.request.reference.id]
+        case = self._case(each)
+        one, reference = results[case.id], results[self.request.reference.id]
+        each = replace(each, stages=stages_of(self.files[case.id].modules))
         if each.is_reference or one.measurement is None or reference.measurement is None:
             for failed in (one, reference):
                 if failed.failure is not None:
@@ -160,7 +209,8 @@ class MatchRun:
     def _trained(self, each: Matched) -> Matched:
         """Accuracy after the last epoch: the best one would be chosen on the images that it is told of."""
         try:
-            return replace(each, top1=tuple(self._top1(each, recipe) for recipe in self.request.recipes))
+            top1 = tuple(self._top1(each, recipe) for recipe in self.request.recipes)
+            return replace(each, top1=top1, images=self.request.images[1])
         except TrainingStopped as error:
             self.failures[each.model] = str(error)
             return each
@@ -169,16 +219,20 @@ class MatchRun:
         from models.trainer import train
         from models.training_files import SaveError
 
-        what = f"{each.model} {each.knob} {each.setting}, seed {recipe.seed}"
+        what = f"{each.model} {_setting(each).label}, seed {recipe.seed}"
         with tempfile.TemporaryDirectory(prefix="deploybench-match-") as folder:
-            options = ((each.knob, each.setting),)
-            asked = TrainRequest(each.model, recipe, Path(folder) / "training", options=options)
+            output, options = Path(folder) / "training", _setting(each).options
+            asked = TrainRequest(each.model, recipe, output, options=options)
             try:
                 last = train(asked, _Display(self.progress, what)).epochs[-1]
             except SaveError as error:
                 raise UsageError(str(error)) from None
         self.progress.note(f"{what}: top-1 {100 * last.top1:.2f} % after epoch {last.epoch}")
         return last.top1
+
+
+def _setting(each: Matched) -> Setting:
+    return Setting(each.knob, each.setting, each.fine)
 
 
 @dataclass

@@ -7,10 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from commands import UsageError
+from commands.checkpoints import Checkpoints
 from commands.config import Config, Matrix, Suite, parse_shape
 from commands.devices import compute_units
 from commands.network_parts import parts_of_network
 from commands.onnx_files import OnnxFile, specs
+from commands.own_resolution import OWN, own_sides
 from commands.targets import builds_for_target, targets
 from models.spec import Case, ModelSpec, Option, Options, sorted_options
 from models.tables import UnknownNameError
@@ -21,12 +23,13 @@ if TYPE_CHECKING:
     from commands.plan import Overrides
 
 
-def expanded(config: Config, suite: Suite, overrides: Overrides) -> Iterator[Case]:
+def expanded(config: Config, suite: Suite, overrides: Overrides, checkpoints: Checkpoints) -> Iterator[Case]:
     """Every cell of every matrix of the suite. Raises UsageError for an unknown backend or option."""
     listed = {name for matrix in suite.matrix for name in matrix.models}
-    for matrix in suite.matrix:
-        names = _models(matrix, listed, overrides.models, overrides.files)
-        built = list(_specs(matrix, names, overrides.resolutions))
+    named = [_models(matrix, listed, overrides.models, overrides.files) for matrix in suite.matrix]
+    own = own_sides(itertools.chain(*named)) if OWN in overrides.resolutions else {}
+    for matrix, names in zip(suite.matrix, named, strict=True):
+        built = checkpoints.applied(_specs(matrix, names, overrides, own), matrix)
         built += [part for spec in built for _, part in parts_of_network(spec)] if matrix.parts else []
         backends = overrides.backends or matrix.backends or suite.backends
         for spec, fused, batch_size, precision, backend in itertools.product(
@@ -47,7 +50,7 @@ def _of_file(file: OnnxFile, config: Config, suite: Suite, overrides: Overrides)
     """A file's cells, by the settings of the suite's first matrix of images, or else of its first one."""
     matrix = next((each for each in suite.matrix if each.resolutions), suite.matrix[0])
     for spec, batch_size, precision, backend in itertools.product(
-        specs(file, overrides.resolutions, matrix.resolutions),
+        specs(file, overrides.resolutions, [] if OWN in overrides.resolutions else matrix.resolutions),
         overrides.batch_sizes or matrix.batch_sizes,
         overrides.precisions or (file.precision,),
         overrides.backends or matrix.backends or suite.backends,
@@ -65,7 +68,7 @@ def _placed(cell: Case, config: Config, suite: Suite, matrix: Matrix, overrides:
     build = _build_options(info, {**matrix.build, **overrides.build})
     given = {**matrix.runtime, **overrides.runtime}
     devices = overrides.devices or suite.devices or info.devices[:1]
-    for device, threads in itertools.product(devices, overrides.threads or suite.threads):
+    for device, threads in itertools.product(devices, overrides.threads or matrix.threads or suite.threads):
         runtime = _runtime_options(info, given, device)
         units = compute_units(
             info, device, asked=overrides.compute_units, configured=suite.compute_units or ()
@@ -133,18 +136,24 @@ def _models(matrix: Matrix, listed: set[str], asked: Sequence[str], files: Seque
     return [name for name in matrix.models if name in asked] + (added if True in matrix.fused else [])
 
 
-def _specs(matrix: Matrix, names: Sequence[str], resolutions: Sequence[str]) -> Iterator[ModelSpec]:
+def _specs(
+    matrix: Matrix, names: Sequence[str], overrides: Overrides, own: Mapping[str, int]
+) -> Iterator[ModelSpec]:
+    """`own` are the networks' own resolutions, where those are asked for."""
+    resolutions, given = overrides.resolutions, {**matrix.options, **overrides.options}
     shapes = [shape for shape in matrix.shapes if _matches(shape, resolutions)]
     shapes += [value for value in resolutions if matrix.shapes and "x" in value and value not in shapes]
-    sides = [int(value) for value in resolutions if "x" not in value] if resolutions else matrix.resolutions
+    sides: Sequence[str | int] = (
+        [value for value in resolutions if "x" not in value] if resolutions else matrix.resolutions
+    )
     for shape, name in itertools.product(shapes, names):
         if name.startswith("block/"):
             side, channels = parse_shape(shape)
-            options = {**matrix.options, "in_channels": channels}
-            yield ModelSpec(name, side, sorted_options(options))
+            yield ModelSpec(name, side, sorted_options({**given, "in_channels": channels}))
     for side_of_image, name in itertools.product(sides, names):
         if not name.startswith("block/"):
-            yield ModelSpec(name, side_of_image, sorted_options(matrix.options))
+            side = own[name] if side_of_image == OWN else int(side_of_image)
+            yield ModelSpec(name, side, sorted_options(given))
 
 
 def _matches(shape: str, resolutions: Sequence[str]) -> bool:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from commands import UsageError, options
+from commands.notes import note
 from models.errors import UnknownModelError
 from models.patterns import expanded, is_pattern
 
@@ -57,7 +57,7 @@ def _small_enough(
 
     config, base = options.load_config(args)
     try:
-        sizes = sizes_of(names, base / Path(config.paths.artifacts).expanduser(), _note)
+        sizes = sizes_of(names, base / Path(config.paths.artifacts).expanduser(), note)
     except SizesError as error:
         raise UsageError(str(error)) from None
     left = [
@@ -73,7 +73,7 @@ def _small_enough(
             if text
         )
         raise UsageError(f"{asked}: none of {len(names)} networks is so small: allow more")
-    _note(f"{len(left)} of {len(names)} networks are small enough")
+    note(f"{len(left)} of {len(names)} networks are small enough")
     return tuple(left)
 
 
@@ -89,7 +89,3 @@ def _most(text: str | None, option: str) -> float | None:
     if not found or float(found[1]) <= 0:
         raise UsageError(f"{option}: '{text}' is not a number above 0 written like 30M or 5G")
     return float(found[1]) * _SCALE[found[2].lower()]
-
-
-def _note(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

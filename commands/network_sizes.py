@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from converters.keys import sources_digest, toolchain
+from converters.keys import toolchain
+from converters.source_graph import digest_of_sources
 from models.spec import ModelSpec, digest
 from reports.files import write_text
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = "sizes"
+COUNTER = "models.size_worker"
 
 
 class SizesError(Exception):
@@ -34,7 +36,8 @@ def sizes_of(names: Sequence[str], root: Path, tell: Callable[[str], None]) -> d
 
     Raises SizesError, and OSError where the folder cannot be written.
     """
-    path = root / FOLDER / f"{digest([toolchain('exported_program', _ANY), sources_digest()])[:16]}.json"
+    made_by = digest([toolchain("exported_program", _ANY), digest_of_sources([COUNTER])])
+    path = root / FOLDER / f"{made_by[:16]}.json"
     known = _read(path)
     missing = [name for name in names if name not in known]
     if missing:
@@ -60,7 +63,7 @@ def _read(path: Path) -> dict[str, NetworkSize]:
 
 
 def _counted(names: Sequence[str]) -> Iterator[tuple[str, NetworkSize]]:
-    command = [sys.executable, "-m", "models.size_worker"]
+    command = [sys.executable, "-m", COUNTER]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=ROOT
     ) as process:

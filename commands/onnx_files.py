@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from commands import UsageError
+from commands.own_resolution import OWN
 from converters.onnx_header import HeaderError, OnnxHeader, identity, read_header
 from models.spec import ONNX_SUFFIX, ModelSpec, sorted_options
 
@@ -71,7 +72,7 @@ def specs(file: OnnxFile, asked: Sequence[str], usual: Sequence[int]) -> list[Mo
     A shape that the file does not take is found out by its conversion, which then fails. Raises UsageError
     for a file that leaves its shape open where nothing says which to measure.
     """
-    sides = [int(value) for value in asked if "x" not in value]
+    sides = [int(value) for value in asked if "x" not in value and value != OWN]
     own = _own_dims(file)
     if own is None:
         return [file.spec((CHANNELS, side, side)) for side in sides or usual or (USUAL_SIDE,)]

@@ -12,10 +12,12 @@ import models.info
 from commands import UsageError
 from commands import devices as agents
 from commands.artifact_limit import limit_of
+from commands.checkpoints import Checkpoints
 from commands.config import Config, Suite, parse_shape
 from commands.matrix import check_targets, expanded
 from commands.network_parts import parts_of_cases
 from commands.onnx_files import OnnxFile
+from commands.own_resolution import OWN
 from commands.profiling import check_profile
 from commands.targets import check_target
 from commands.timing import check_timing
@@ -34,12 +36,15 @@ from runners.sources import runner_sources
 class Overrides:
     """What the command line narrows or replaces; an empty tuple leaves the suite's own values.
 
-    `batched`: models were named by pattern, so there may be hundreds.
+    `batched`: models were named by pattern, so there may be hundreds. `checkpoints` are as they were written,
+    `NAME=FILE` or a file alone; `options` are the builders' own.
     """
 
     models: tuple[str, ...] = ()
     files: tuple[OnnxFile, ...] = ()
     batched: bool = False
+    checkpoints: tuple[str, ...] = ()
+    options: Mapping[str, Option] = field(default_factory=dict)
     resolutions: tuple[str, ...] = ()
     backends: tuple[str, ...] = ()
     devices: tuple[str, ...] = ()
@@ -58,9 +63,9 @@ class Plan:
 
     With `profile`, each case's first round ends with a profile by layer, where the runtime has one. `parts`
     are those of networks that are measured in parts too: (module path, the part's case id) by case id.
-    `max_artifact_bytes` is how large the artifact cache may grow. `files` are the user's own ONNX files by
-    the weights of their models, and `refused` why cases of such a file can be built nowhere, by case id.
-    A `batched` plan, of networks by pattern, is converted and measured in batches.
+    `max_artifact_bytes` is how large the artifact cache may grow. `files` are the user's own ONNX files and
+    checkpoints by the weights of their models, and `refused` why cases of an ONNX file can be built nowhere,
+    by case id. A `batched` plan, of networks by pattern, is converted and measured in batches.
     """
 
     suite: str
@@ -123,10 +128,16 @@ def make(
     `profile` asks for profiles by layer, whether or not the suite does.
     """
     suite = config.suite(suite_name)
+    if suite.match is not None:
+        raise UsageError(
+            f"suite '{suite_name}' has no cases before it is run, as its networks are searched by latency:"
+            f" python bench.py --suite {suite_name}"
+        )
     timing = check_timing(replace(config.timing_of(suite), **timing_overrides))
     _check_names(suite, overrides)
     _check_focus(suite_name, suite)
-    cases = tuple(dict.fromkeys(expanded(config, suite, overrides)))
+    checkpoints = Checkpoints(suite, overrides)
+    cases = tuple(dict.fromkeys(expanded(config, suite, overrides, checkpoints)))
     check_targets(list(dict.fromkeys(case.backend for case in cases)), overrides.targets)
     if not cases:
         raise UsageError(f"suite '{suite_name}' has no case left: {_nothing_left(suite, overrides)}")
@@ -135,6 +146,7 @@ def make(
         if not case.model.is_file:
             check_case(case)
     check_profile(cases, asked=profile)
+    checkpoints.check(dict.fromkeys(case.model for case in cases))
     return Plan(
         suite_name,
         cases,
@@ -144,7 +156,7 @@ def make(
         profile=profile or suite.profile,
         parts=parts_of_cases(suite, cases),
         max_artifact_bytes=limit_of(config),
-        files={file.weights: file.path for file in overrides.files},
+        files={**checkpoints.files, **{file.weights: file.path for file in overrides.files}},
         refused=_refused(cases),
         batched=overrides.batched,
     )
@@ -204,7 +216,7 @@ def check_case(case: Case) -> None:
 def _check_all_used(suite_name: str, suite: Suite, overrides: Overrides, cases: Sequence[Case]) -> None:
     """Whatever was asked for by name is in the plan, or it is said that it cannot be."""
     names = {case.model.name for case in cases}
-    shapes = {case.model.shape_label for case in cases} | {str(case.model.resolution) for case in cases}
+    shapes = {OWN, *(shape for c in cases for shape in (c.model.shape_label, str(c.model.resolution)))}
     for value in (*overrides.models, *overrides.resolutions):
         if value not in names | shapes:
             raise UsageError(
@@ -241,8 +253,10 @@ def _check_names(suite: Suite, overrides: Overrides) -> None:
     for value in overrides.resolutions:
         if "x" in value:
             parse_shape(value)
-        elif not (value.isascii() and value.isdigit() and int(value) > 0):
-            raise UsageError(f"resolution '{value}' is not written like '224', or '14x14x384' for blocks")
+        elif value != OWN and not (value.isascii() and value.isdigit() and int(value) > 0):
+            raise UsageError(
+                f"resolution '{value}' is not written like '224', or '14x14x384' for blocks, or '{OWN}'"
+            )
 
 
 def _check_focus(suite_name: str, suite: Suite) -> None:

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from commands import OK, SOME_FAILED, UsageError, options
+from commands import OK, SOME_FAILED, UsageError, match, options
 
 if TYPE_CHECKING:
     from commands.plan import Overrides, Plan
@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     how.add_argument("--fresh", action="store_true", help="measure again, whatever is stored")
     how.add_argument("--dry-run", action="store_true", help="check everything and show the plan")
+    match.add_trainings(parser.add_argument_group("of a suite that is searched by latency"))
     out = parser.add_argument_group("where things go")
     options.add_config(out)
     options.add_store(out)
@@ -39,7 +40,13 @@ def add_matrix(parser: argparse.ArgumentParser) -> None:
     matrix = parser.add_argument_group("narrow or replace what the suite says (a,b or repeated)")
     options.add_list(matrix, "--model", "NAME", "such as block/ncb or timm/resnet50; a file: net.onnx")
     network_choice.add_arguments(matrix)
-    options.add_list(matrix, "--resolution", "SIDE", "image side, or a block's shape such as 14x14x384")
+    matrix.add_argument(
+        "--checkpoint", action="append", default=[], metavar="[NAME=]FILE", help="weights of a model"
+    )
+    options.add_options(matrix, "--option", "the builder's own options, such as num_classes=100")
+    options.add_list(
+        matrix, "--resolution", "SIDE", "image side; a block's shape such as 14x14x384; own: the network's"
+    )
     options.add_list(matrix, "--backend", "NAME", "runtimes: see `list backends`")
     options.add_list(matrix, "--device", "NAME", "cpu, cuda, cuda:1; with an agent: iphone, mac, ...")
     options.add_list(
@@ -72,12 +79,16 @@ def add_turns(parser: options.Options) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     began_ns = time.perf_counter_ns()
+    from commands import match_suite
     from commands.plan import make
     from commands.timing import check_pin
 
     config, base = options.load_config(args)
     if not args.suite:
         raise UsageError(f"--suite NAME is missing: {args.config} has {', '.join(sorted(config.suites))}")
+    if match_suite.is_match(config, args.suite):
+        return match_suite.execute(args, config, base)
+    match_suite.refuse_trainings(args, config)
     plan = make(config, args.suite, overrides(args), timing_overrides(args), profile=args.profile)
     check_pin(plan.timing, plan.cases)
     cache_root = base / Path(config.paths.artifacts).expanduser()
@@ -122,6 +133,8 @@ def overrides(args: argparse.Namespace) -> Overrides:
         models=network_choice.chosen(args, models),
         batched=network_choice.has_patterns(models),
         files=tuple(dict.fromkeys(opened(name) for name in names if is_file_name(name))),
+        checkpoints=tuple(args.checkpoint),
+        options=options.option_values(args.option, "--option"),
         resolutions=options.values(args.resolution, "--resolution"),
         backends=options.values(args.backend, "--backend"),
         devices=options.values(args.device, "--device"),
@@ -182,6 +195,7 @@ def _show_plan(plan: Plan, cache_root: Path, *, as_json: bool) -> int:
                 "label": c.label,
                 "case": c.to_dict(),
                 "converted": states[c.id],
+                "weights_file": str(plan.files[c.model.weights]) if c.model.weights in plan.files else None,
                 "runs_here": here[c.id],
             }
             for c in plan.cases
@@ -193,6 +207,8 @@ def _show_plan(plan: Plan, cache_root: Path, *, as_json: bool) -> int:
         where = "" if here[case.id] else ", cannot be timed here"
         state = f"fails: {plan.refused[case.id]}" if case.id in plan.refused else words[states[case.id]]
         print(f"{case.label:<60} {state}{where}")
+    for weights, path in plan.files.items():
+        print(f"{weights.removeprefix('sha256:')[:8]} are the weights of {options.shown(path)}")
     print(f"\n{_length(plan)}")
     return OK
 

@@ -4,7 +4,9 @@ Stem, widths, downsampling, head and initialization are the same for all, and no
 convolutions that halve the image, three stages at 1/2, 1/4 and 1/8 of its side with a strided 3x3
 convolution between them, BatchNorm, pooling and one Linear. No network has positions of its own: attention
 knows them from the padding of those convolutions. A block keeps what its paper gives it inside: its norms,
-its activation, its layer scale. Windows are of 4x4 positions, as 7x7 do not divide these maps.
+its activation, its layer scale. Windows are of 4x4 positions, as 7x7 do not divide these maps. How many
+channels it has inside is its paper's too, unless `hidden` moves that by some percent: a step of it is finer
+than a block.
 """
 
 from __future__ import annotations
@@ -27,23 +29,26 @@ from models.twins import LSABlock
 STAGES = 3
 WINDOW = 4
 DEALT = (1, 2, 0)  # the stages in the order in which they get another block
+WHOLE = 8  # hidden channels come in multiples of it, whatever is asked for
 
 
 class BlockNetwork(nn.Module):
-    """Stem, three stages of one kind of block, head. `block` makes one for a number of channels.
+    """Stem, three stages of one kind of block, head. `block` makes one for channels and percent hidden.
 
     `depth` are the blocks of all stages together; `width` times 32 are the channels of the first stage, and
-    each stage has twice those of the one before.
+    each stage has twice those of the one before. `hidden` are the channels inside of every block, in percent
+    of its paper's.
     """
 
     def __init__(
         self,
-        block: Callable[[int], nn.Module],
+        block: Callable[[int, int], nn.Module],
         *,
         num_classes: int,
         in_chans: int,
         depth: int,
         width: int,
+        hidden: int,
     ) -> None:
         super().__init__()
         channels = HEAD_DIM * width
@@ -56,10 +61,10 @@ class BlockNetwork(nn.Module):
             if index:
                 stage.append(ConvBN(channels, 2 * channels, kernel_size=3, stride=2))
                 channels *= 2
-            stage.extend(block(channels) for _ in range(count))
+            stage.extend(block(channels, hidden) for _ in range(count))
             self.stages.append(stage)
         self.head = Head(channels, num_classes)
-        self.apply(_initialize)
+        self.apply(initialize)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, classes)
         x = self.stem(x)  # (B, 32*width, H/2, W/2)
@@ -85,31 +90,58 @@ def stage_depths(depth: int) -> tuple[int, ...]:
     return tuple((depth + STAGES - 1 - DEALT.index(stage)) // STAGES for stage in range(STAGES))
 
 
+def hidden_ratio(channels: int, usual: float, *, percent: int) -> float:
+    """Hidden channels per channel: `percent` of the usual ones, rounded to whole 8s and at least 8.
+
+    Half a channel more keeps a block, which cuts the product, from losing one to rounding.
+    """
+    hidden = max(WHOLE, round(channels * usual * percent / 100 / WHOLE) * WHOLE)
+    return (hidden + 0.5) / channels
+
+
 class Builder(Protocol):
     """What a line of `models.MODELS` names."""
 
     def __call__(
-        self, *, num_classes: int = 10, in_chans: int = 3, depth: int = 12, width: int = 1
+        self,
+        *,
+        num_classes: int = 10,
+        in_chans: int = 3,
+        depth: int = 12,
+        width: int = 1,
+        hidden: int = 100,
     ) -> BlockNetwork: ...
 
 
-def _builder(block: Callable[[int], nn.Module]) -> Builder:
-    def build(*, num_classes: int = 10, in_chans: int = 3, depth: int = 12, width: int = 1) -> BlockNetwork:
-        return BlockNetwork(block, num_classes=num_classes, in_chans=in_chans, depth=depth, width=width)
+def _builder(block: Callable[[int, float], nn.Module], *, usual: float) -> Builder:
+    """`block` makes one for channels and hidden channels per channel, `usual` in its paper."""
+
+    def build(
+        *, num_classes: int = 10, in_chans: int = 3, depth: int = 12, width: int = 1, hidden: int = 100
+    ) -> BlockNetwork:
+        return BlockNetwork(
+            lambda channels, percent: block(channels, hidden_ratio(channels, usual, percent=percent)),
+            num_classes=num_classes,
+            in_chans=in_chans,
+            depth=depth,
+            width=width,
+            hidden=hidden,
+        )
 
     return build
 
 
-ncb = _builder(lambda channels: NCB(channels, channels))
-bottleneck = _builder(lambda channels: Bottleneck(channels, channels))
-convnext = _builder(ConvNeXtBlock)
-transformer = _builder(TransformerBlock)
-lsa = _builder(lambda channels: LSABlock(channels, window=WINDOW))
-poolformer = _builder(PoolFormerBlock)
-mbconv = _builder(lambda channels: MBConv(channels, channels))
+ncb = _builder(lambda channels, ratio: NCB(channels, channels, mlp_ratio=ratio), usual=3.0)
+bottleneck = _builder(lambda channels, ratio: Bottleneck(channels, channels, ratio=ratio), usual=0.25)
+convnext = _builder(lambda channels, ratio: ConvNeXtBlock(channels, mlp_ratio=ratio), usual=4.0)
+transformer = _builder(lambda channels, ratio: TransformerBlock(channels, mlp_ratio=ratio), usual=4.0)
+lsa = _builder(lambda channels, ratio: LSABlock(channels, window=WINDOW, mlp_ratio=ratio), usual=4.0)
+poolformer = _builder(lambda channels, ratio: PoolFormerBlock(channels, mlp_ratio=ratio), usual=4.0)
+mbconv = _builder(lambda channels, ratio: MBConv(channels, channels, expansion=ratio), usual=6.0)
 
 
-def _initialize(module: nn.Module) -> None:
+def initialize(module: nn.Module) -> None:
+    """Of convolutions and Linear layers; all else keeps PyTorch's or its block's own."""
     if isinstance(module, nn.Conv2d | nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:

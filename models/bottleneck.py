@@ -12,11 +12,14 @@ from models.layers import ConvBN
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 and 1x1 convolution with BatchNorm around a shortcut, ReLU after each and after the sum."""
+    """1x1, 3x3 and 1x1 convolution with BatchNorm around a shortcut, ReLU after each and after the sum.
 
-    def __init__(self, in_channels: int, out_channels: int, *, stride: int = 1) -> None:
+    `ratio` are the channels of the 3x3 convolution per channel of the output.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, stride: int = 1, ratio: float = 0.25) -> None:
         super().__init__()
-        width = out_channels // 4
+        width = int(out_channels * ratio)
         self.conv1 = ConvBN(in_channels, width, kernel_size=1)
         self.conv2 = ConvBN(width, width, kernel_size=3, stride=stride)
         self.conv3 = ConvBN(width, out_channels, kernel_size=1)

@@ -55,8 +55,8 @@ def instantiate(spec: ModelSpec, *, checkpoint: Path | None = None) -> nn.Module
     """The network of `spec` in eval mode, its weights random from the seed or read from `checkpoint`.
 
     Random weights are equal for equal specs and leave torch's global generator as it was. A checkpoint must
-    have the sha256 that the spec names. Raises ModelError for what cannot be built or run at the spec's
-    resolution, CheckpointError for the file.
+    have the sha256 that the spec names, before and after it is read. Raises ModelError for what cannot be
+    built or run at the spec's resolution, CheckpointError for the file.
     """
     check(spec)
     kind, _, value = spec.weights.partition(":")
@@ -73,6 +73,7 @@ def instantiate(spec: ModelSpec, *, checkpoint: Path | None = None) -> nn.Module
             return net
     _check_sha256(checkpoint, value)
     load_checkpoint(net, checkpoint)
+    _check_sha256(checkpoint, value)  # as a training may be writing to it
     return net
 
 

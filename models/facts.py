@@ -39,7 +39,8 @@ class ModelInfo:
     only: a block has no default width). `multiple_of` and `divisor` are a number, or the name of the option
     that holds it: of the resolution, and of a block's output channels. `fixed_resolution`: positions are
     learned for the default resolution, and there is no other. `reshape` is empty where stride 2 and new
-    channels are possible, else it says what does that in the paper.
+    channels are possible, else it says what does that in the paper. `stochastic_depth`: a network whose
+    branches can be left out in training (`models.stochastic_depth`).
     """
 
     family: str
@@ -55,6 +56,7 @@ class ModelInfo:
     reshape: str = ""
     params_m: float | None = None
     gmacs: float | None = None
+    stochastic_depth: bool = False
 
 
 NETWORK = {

@@ -8,10 +8,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import models
-from models.block_network_facts import BLOCK_NETWORKS
+from models.block_network_facts import BLOCK_NETWORKS, HYBRID_NETWORKS
 from models.comparison import COMPARED
 from models.errors import ModelError, UnknownModelError
 from models.facts import NETWORK, TEN_CLASSES, ModelInfo, OptionRule
@@ -34,18 +35,21 @@ ANY_CHANNELS = {"in_chans": OptionRule(int, 3, 1, "channels of the input")}
 NEXTVIT_PAPER = "Li et al., Next-ViT, arXiv 2207.05501"
 ROOFLINE_PAPER = "Williams et al., Roofline, Communications of the ACM 52(4), 2009"
 
+
+def _nextvit(description: str, *, params_m: float, gmacs: float) -> ModelInfo:
+    info = ModelInfo("Next-ViT", description, NEXTVIT_PAPER, NETWORK, 224, 32)
+    return replace(info, params_m=params_m, gmacs=gmacs, stochastic_depth=True)
+
+
 INFO: dict[str, ModelInfo] = {
-    "nextvit_small": ModelInfo(
-        "Next-ViT", "Next-ViT-S", NEXTVIT_PAPER, NETWORK, 224, 32, params_m=31.76, gmacs=5.79
-    ),
-    "nextvit_base": ModelInfo(
-        "Next-ViT", "Next-ViT-B", NEXTVIT_PAPER, NETWORK, 224, 32, params_m=44.82, gmacs=8.27
-    ),
-    "nextvit_large": ModelInfo(
-        "Next-ViT", "Next-ViT-L", NEXTVIT_PAPER, NETWORK, 224, 32, params_m=57.87, gmacs=10.75
-    ),
-    "nextvit_micro": ModelInfo(
-        "Next-ViT", "Its blocks for 32x32", NEXTVIT_PAPER, TEN_CLASSES, 32, 8, params_m=0.337, gmacs=0.018
+    "nextvit_small": _nextvit("Next-ViT-S", params_m=31.76, gmacs=5.79),
+    "nextvit_base": _nextvit("Next-ViT-B", params_m=44.82, gmacs=8.27),
+    "nextvit_large": _nextvit("Next-ViT-L", params_m=57.87, gmacs=10.75),
+    "nextvit_micro": replace(
+        _nextvit("Its blocks for 32x32", params_m=0.337, gmacs=0.018),
+        options=TEN_CLASSES,
+        resolution=32,
+        minimum_resolution=8,
     ),
     "nextvit_stem": ModelInfo(
         "Next-ViT",
@@ -86,6 +90,7 @@ INFO: dict[str, ModelInfo] = {
     ),
     **COMPARED,
     **BLOCK_NETWORKS,
+    **HYBRID_NETWORKS,
     "block/ncb": ModelInfo(
         "Next-ViT",
         "Next Convolution Block: multi-head convolution, MLP",

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from models.errors import ModelError
+from models.info import INFO
 from models.spec import Option
 from models.tables import suggest
 
@@ -132,12 +133,17 @@ STOCHASTIC_DEPTH = {"nextvit_small": 0.1, "nextvit_base": 0.2, "nextvit_large": 
 
 
 def recipe(name: str, *, model: str, changes: Mapping[str, Option]) -> Recipe:
-    """The named recipe for `model` with single values changed. Raises RecipeError."""
+    """The named recipe for `model` with single values changed. Raises RecipeError.
+
+    Stochastic depth is 0, unless `changes` say otherwise, for a network of ours that has no branches for it.
+    """
     if name not in RECIPES:
         raise RecipeError(f"unknown preset '{name}': {suggest(name, RECIPES)}")
     values: dict[str, Any] = dict(RECIPES[name])
     if name != "digits" and model in STOCHASTIC_DEPTH:
         values["stochastic_depth"] = STOCHASTIC_DEPTH[model]
+    if model in INFO and not INFO[model].stochastic_depth:
+        values["stochastic_depth"] = 0.0
     for option in changes:
         if option not in Recipe.model_fields:
             raise RecipeError(f"unknown setting '{option}': {suggest(option, Recipe.model_fields)}")

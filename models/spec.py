@@ -14,6 +14,7 @@ from typing import Any
 Option = int | float | str | bool
 Options = tuple[tuple[str, Option], ...]  # sorted by name
 ONNX_SUFFIX = ".onnx"
+OF_A_FILE = "sha256:"  # weights that are read from a file begin so
 
 # fp16 with weights that are stored in fewer bits: linear 8-bit, palettes, half of them zero.
 WEIGHT_PRECISIONS = ("fp16-int8w", "fp16-pal8", "fp16-pal6", "fp16-pal4", "fp16-sparse50")
@@ -76,6 +77,11 @@ class ModelSpec:
     def is_file(self) -> bool:
         """An ONNX file of somebody's own, and no network that is built here."""
         return self.name.endswith(ONNX_SUFFIX)
+
+    @property
+    def weights_label(self) -> str:
+        """The first digits of the sha256 of weights that are read from a file; of random ones nothing."""
+        return self.weights.removeprefix(OF_A_FILE)[:8] if self.weights.startswith(OF_A_FILE) else ""
 
     def option(self, name: str, default: Option | None = None) -> Option | None:
         return dict(self.options).get(name, default)
@@ -142,10 +148,13 @@ class Case:
 
     @property
     def label(self) -> str:
-        """One line for people: `block/ncb 14x14x384 fp32 onnxruntime`, then what is not the default."""
+        """One line for people: `block/ncb 14x14x384 fp32 onnxruntime`, then what is not the default.
+
+        Weights of a file are told by the first digits of its sha256.
+        """
         parts = [self.model.name, self.model.shape_label, self.precision, self.backend]
-        if self.model.is_file:
-            parts.insert(1, self.model.weights.removeprefix("sha256:")[:8])
+        if told := self.model.weights_label:
+            parts.insert(1, told)
         if self.batch_size != 1:
             parts.append(f"batch {self.batch_size}")
         if self.threads != 1:

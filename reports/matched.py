@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
-import statistics
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -14,11 +13,14 @@ from rich.text import Text
 
 from reports import formatting as fmt
 from reports.grids import Cell, Grid, Line
+from reports.matched_accuracy import mean_interval, notes, sentences
 from reports.sections import Section
-from reports.student import two_sided_quantile
-from reports.verdicts import CONFIDENCE, Comparison, Verdict
+from reports.verdicts import Comparison, Verdict
 
-HEADS = ("network", "setting", "time, of the reference's [95 %]", "within", "top-1 at the end, % [95 %]")
+if TYPE_CHECKING:
+    from reports.drawing import Drawing
+
+TRAINED = "top-1 at the end, % [95 %]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +28,9 @@ class Matched:
     """A network at the setting that the search found, or the nearest one.
 
     `comparison` is of fresh rounds beside the reference, none of the search's; None where it failed or is the
-    reference itself. `finding` is what the search says. `top1` are shares of the held-out images after the
-    last epoch, one per seed.
+    reference itself. `finding` is what the search says. `top1` are shares of the `images` held out after the
+    last epoch, one per seed. `fine` is the second knob where it was moved; `stages` says what each stage is
+    made of, where that is known.
     """
 
     model: str
@@ -37,6 +40,21 @@ class Matched:
     comparison: Comparison | None
     top1: tuple[float, ...] = ()
     is_reference: bool = False
+    fine: tuple[str, int] | None = None
+    images: int = 0
+    stages: str = ""
+
+    @property
+    def is_matched(self) -> bool:
+        """The reference, or found within the tolerance by the fresh rounds."""
+        return self.within in ("the reference", "yes")
+
+    @property
+    def setting_text(self) -> str:
+        """`depth 9, hidden 94`."""
+        return ", ".join(
+            f"{name} {value}" for name, value in filter(None, ((self.knob, self.setting), self.fine))
+        )
 
     @property
     def within(self) -> str:
@@ -49,67 +67,95 @@ class Matched:
         return answers.get(self.comparison.verdict, "no")
 
     def to_dict(self) -> dict[str, Any]:
-        value = {"model": self.model, "knob": self.knob, "setting": self.setting, "search": self.finding}
+        fine = {"name": self.fine[0], "setting": self.fine[1]} if self.fine else None
+        value = {"model": self.model, "knob": self.knob, "setting": self.setting, "fine_knob": fine}
         ratio = asdict(self.comparison.ratio) if self.comparison else None
-        return {**value, "ratio": ratio, "within": self.within, "top1": list(self.top1)}
+        mean, low, high = mean_interval(self.top1) if self.top1 else (None, None, None)
+        return {
+            **value,
+            "stages": self.stages,
+            "search": self.finding,
+            "ratio": ratio,
+            "within": self.within,
+            "top1": list(self.top1),
+            "accuracy": {"mean": mean, "low": low, "high": high, "images": self.images},
+        }
 
 
-def mean_interval(values: Sequence[float]) -> tuple[float, float | None, float | None]:
-    """Mean of independent trainings with Student's 95 % interval; none from a single one."""
-    mean = statistics.fmean(values)
-    if len(values) < 2:
-        return mean, None, None
-    half = two_sided_quantile(CONFIDENCE, len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
-    return mean, mean - half, mean + half
+Column = tuple[str, Callable[[Matched], Cell]]
 
 
 def document(matched: Sequence[Matched]) -> dict[str, Any]:
     """Plain values for JSON."""
-    return {"schema": 1, "networks": [each.to_dict() for each in matched]}
+    networks = [each.to_dict() for each in matched]
+    return {"schema": 1, "networks": networks, "findings": list(_findings(matched))}
 
 
 def print_matched(matched: Sequence[Matched], title: str, console: Console) -> None:
-    """A line per network, what the searches say where there is no match, and how to read it."""
+    """A line per network, what the accuracies and the searches say, and how to read it."""
     console.print(Text(title, style="bold"))
+    columns = _columns(matched)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for head in _heads(matched):
+    for head, _ in columns:
         table.add_column(head)
     for each in matched:
-        table.add_row(*(Text(cell.text) for cell in _cells(each)[: len(table.columns)]))
+        table.add_row(*(Text(cell(each).text) for _, cell in columns))
     console.print(table)
     for text in (*_findings(matched), *_notes(matched)):
         console.print(Text(text))
 
 
 def section(matched: Sequence[Matched], title: str) -> Section:
-    """The same as the first section of the run's report."""
-    heads = _heads(matched)
-    lines = tuple(Line(_cells(each)[: len(heads)]) for each in matched)
-    grid = Grid("Networks at the reference's latency", tuple((head, False, "") for head in heads), lines)
-    return Section("matched", "Matched", title, _findings(matched), (), (grid,), _notes(matched))
-
-
-def _heads(matched: Sequence[Matched]) -> tuple[str, ...]:
-    return HEADS if any(each.top1 for each in matched) else HEADS[:-1]
-
-
-def _cells(each: Matched) -> tuple[Cell, ...]:
-    ratio = each.comparison.ratio if each.comparison else None
-    return (
-        Cell(each.model, each.model),
-        Cell(f"{each.knob} {each.setting}", each.setting),
-        Cell(fmt.ratio_interval(ratio.value, ratio.low, ratio.high), ratio.value)
-        if ratio
-        else Cell(fmt.MISSING),
-        Cell(each.within, each.within),
-        _accuracy(each.top1),
+    """The same as the first section of the run's report, with a figure where networks were trained."""
+    columns = _columns(matched)
+    lines = tuple(Line(tuple(cell(each) for _, cell in columns)) for each in matched)
+    heads = tuple((head, False, "") for head, _ in columns)
+    grid = Grid("Networks at the reference's latency", heads, lines)
+    return Section(
+        "matched", "Matched", title, _findings(matched), _drawings(matched), (grid,), _notes(matched)
     )
 
 
-def _accuracy(top1: Sequence[float]) -> Cell:
-    if not top1:
+def _drawings(matched: Sequence[Matched]) -> tuple[Drawing, ...]:
+    trained = [each for each in matched if each.top1]
+    if not trained:
+        return ()
+    from reports.matched_plot import accuracy_panel
+
+    return (accuracy_panel(trained),)
+
+
+def _columns(matched: Sequence[Matched]) -> list[Column]:
+    """Those that have something to say."""
+    columns: list[Column] = [
+        ("network", lambda each: Cell(each.model, each.model)),
+        ("setting", lambda each: Cell(each.setting_text, each.setting)),
+    ]
+    if any(_is_mixed(each) for each in matched):
+        columns.append(("stages", lambda each: Cell(each.stages or fmt.MISSING)))
+    columns += [
+        ("time, of the reference's [95 %]", _time),
+        ("within", lambda each: Cell(each.within, each.within)),
+    ]
+    return columns + ([(TRAINED, _accuracy)] if any(each.top1 for each in matched) else [])
+
+
+def _is_mixed(each: Matched) -> bool:
+    """Made of several kinds of blocks: otherwise its name and depth say it all."""
+    return len(set(re.findall(r"[A-Za-z]\w*", each.stages))) > 1
+
+
+def _time(each: Matched) -> Cell:
+    if each.comparison is None:
         return Cell(fmt.MISSING)
-    mean, low, high = mean_interval(top1)
+    ratio = each.comparison.ratio
+    return Cell(fmt.ratio_interval(ratio.value, ratio.low, ratio.high), ratio.value)
+
+
+def _accuracy(each: Matched) -> Cell:
+    if not each.top1:
+        return Cell(fmt.MISSING)
+    mean, low, high = mean_interval(each.top1)
     interval = (
         "" if low is None or high is None else f" [{100 * max(0.0, low):.2f}, {100 * min(1.0, high):.2f}]"
     )
@@ -117,16 +163,10 @@ def _accuracy(top1: Sequence[float]) -> Cell:
 
 
 def _findings(matched: Sequence[Matched]) -> tuple[str, ...]:
-    return tuple(f"{each.model}: {each.finding}." for each in matched if each.within in ("no", "undecided"))
+    unmatched = (f"{each.model}: {each.finding}." for each in matched if each.within in ("no", "undecided"))
+    return (*sentences(matched), *unmatched)
 
 
 def _notes(matched: Sequence[Matched]) -> tuple[str, ...]:
-    notes = ["Ratios are of fresh rounds, all networks in turns; none of the search's is in them."]
-    seeds = max((len(each.top1) for each in matched), default=0)
-    if seeds:
-        notes.append(
-            f"Top-1 on the digits held out, after the last epoch, mean over {fmt.count(seeds, 'seed')}. Its"
-            " interval is Student's and holds what differs from seed to seed, not what other images would"
-            " change. Digits of 8x8 demonstrate the method: they say nothing of ImageNet."
-        )
-    return tuple(notes)
+    fresh = "Ratios are of fresh rounds, all networks in turns; none of the search's is in them."
+    return (fresh, *notes(matched))

@@ -119,7 +119,8 @@ def _artifact_lines(artifact: Artifact) -> list[Line]:
 def _artifact_text(artifact: Artifact) -> str:
     """What was built, what reparameterization folded, what it left, and how to find the file."""
     model = artifact.model
-    name = f"{model.name} {model.shape_label} {artifact.precision}{'' if artifact.fused else ' unfused'}"
+    name = " ".join(filter(None, (model.name, model.weights_label, model.shape_label, artifact.precision)))
+    name += "" if artifact.fused else " unfused"
     batch = f" batch {artifact.batch_size}" if artifact.batch_size != 1 else ""
     folded = ", ".join(f"{kind} × {number}" for kind, number in sorted(artifact.folded.items())) or "nothing"
     return (

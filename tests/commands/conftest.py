@@ -92,3 +92,29 @@ def stored() -> ModuleType:
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of labelled images, squares of one colour each."""
+    from tests.commands.coloured_squares import make_images
+
+    return make_images(tmp_path_factory.mktemp("data") / "squares")
+
+
+@pytest.fixture(scope="session")
+def converted_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An ONNX file of a small network, with the record of its conversion beside it."""
+    from tests.commands.coloured_squares import converted_network
+
+    return converted_network(tmp_path_factory.mktemp("converted"), "fp32")
+
+
+@pytest.fixture
+def evaluate(project: Project, images: Path) -> Callable[..., Answer]:
+    """`eval` with these arguments, on the coloured squares unless told otherwise."""
+
+    def run(*argv: object, data: object = images) -> Answer:
+        return project.bench("eval", *map(str, argv), "--data", str(data))
+
+    return run

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from commands import UsageError, artifacts, targets
+from commands.checkpoints import Checkpoints
 from commands.config import load
 from commands.matrix import expanded
 from commands.options import option_values
@@ -42,7 +43,8 @@ def gpus(monkeypatch):
 
 def cells(project, suite: str = "nets", **overrides) -> list[Case]:
     config = load(project.config)
-    return list(expanded(config, config.suite(suite), Overrides(**overrides)))
+    chosen, asked = config.suite(suite), Overrides(**overrides)
+    return list(expanded(config, chosen, asked, Checkpoints(chosen, asked)))
 
 
 def test_a_device_that_nobody_names_is_the_backends_usual_one(project, gpus):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import models
 from converters import reparameterize
 from models.block_network_facts import BLOCK_NETWORKS
-from models.block_networks import stage_depths
+from models.block_networks import hidden_ratio, stage_depths
 from models.info import check
 from models.learner import Learner
 from models.processes import Processes
@@ -88,6 +88,38 @@ def test_depth_and_width_are_what_they_say():
         assert net(torch.zeros(1, 3, 64, 64)).shape == (1, 5)
 
 
+@pytest.mark.parametrize("name", BLOCK_NETWORKS)
+def test_hidden_channels_are_the_papers_unless_they_are_moved(name):
+    """The block's own shapes at 100 %; fewer or more parameters where they are moved, the rest alike."""
+    with torch.device("meta"):
+        few, usual, many = (models.build(name, depth=3, width=2, hidden=hidden) for hidden in (50, 100, 150))
+        block = models.build(
+            f"block/{name.removeprefix('blocknet/')}",
+            **{"in_channels": 64, "resolution": 16, **({"window": 4} if name == "blocknet/lsa" else {})},
+        )
+    sizes = [sum(tensor.numel() for tensor in net.parameters()) for net in (few, usual, many)]
+    assert sizes == sorted(set(sizes))
+    inside = usual.stages[0][0]
+    assert [tensor.shape for tensor in inside.parameters()] == [tensor.shape for tensor in block.parameters()]
+    few_rest, many_rest = (
+        {key: tensor.shape for key, tensor in net.state_dict().items() if "stages" not in key}
+        for net in (few, many)
+    )
+    assert few_rest == many_rest
+
+
+@given(
+    st.sampled_from([32, 64, 96, 128, 192]),
+    st.sampled_from([0.25, 2.0, 3.0, 4.0, 6.0]),
+    st.integers(25, 400),
+)
+def test_hidden_channels_come_in_whole_eights(channels, usual, percent):
+    hidden = int(channels * hidden_ratio(channels, usual, percent=percent))
+    assert hidden % 8 == 0
+    assert hidden >= 8
+    assert abs(hidden - channels * usual * percent / 100) <= max(4, 8 - channels * usual * percent / 100)
+
+
 @given(st.integers(3, 300))
 def test_a_deeper_network_has_one_block_more_and_every_other_as_before(depth):
     one, more = stage_depths(depth), stage_depths(depth + 1)
@@ -106,6 +138,7 @@ def test_the_middle_stage_is_the_first_to_grow():
     [
         ({"depth": 2}, "depth=2: must be an integer of at least 3"),
         ({"width": 0}, "width=0: must be an integer of at least 1"),
+        ({"hidden": 24}, "hidden=24: must be an integer of at least 25"),
         ({"resolution": 48}, "resolution=48: must be a multiple of 32"),
     ],
 )

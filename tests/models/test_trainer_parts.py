@@ -16,11 +16,12 @@ from models.distillation import Teacher, distillation_loss
 from models.errors import CheckpointError, ModelError
 from models.image_data import Preprocessing, open_data
 from models.image_loading import seeded
+from models.info import INFO
 from models.learner import Learner, build_network, train_transform
 from models.processes import Processes
 from models.recipe import RECIPES, Recipe, RecipeError, recipe
 from models.spec import ModelSpec
-from models.stochastic_depth import add_stochastic_depth
+from models.stochastic_depth import BRANCHES, add_stochastic_depth
 from models.training_plan import plan
 from models.training_request import TrainRequest
 
@@ -220,6 +221,24 @@ def test_the_papers_recipe(model, rate):
     tuned = recipe("nextvit-384", model=model, changes={})
     assert (tuned.resolution, tuned.epochs, tuned.lr, tuned.min_lr) == (384, 30, 5e-6 * 1024 / 512, 1e-5)
     assert (tuned.weight_decay, tuned.warmup_epochs, tuned.stochastic_depth) == (1e-8, 0, rate)
+
+
+@pytest.mark.parametrize("preset", ["digits", "nextvit"])
+def test_a_network_without_branches_for_it_has_no_stochastic_depth_by_itself(preset):
+    assert recipe(preset, model="blocknet/convnext", changes={}).stochastic_depth == 0.0
+    assert recipe(preset, model="blocknet/ncb", changes={}).stochastic_depth > 0.0
+    assert recipe(preset, model="timm/resnet18", changes={}).stochastic_depth > 0.0  # it has its own
+    asked = recipe(preset, model="blocknet/convnext", changes={"stochastic_depth": 0.1})
+    spec = ModelSpec.of("blocknet/convnext", resolution=32, num_classes=10)
+    with pytest.raises(ModelError, match=r"stochastic_depth=0\.1: BlockNetwork has no Next-ViT block for it"):
+        build_network(spec, asked)
+
+
+@pytest.mark.parametrize("name", [name for name in INFO if not name.startswith(("block/", "peak/"))])
+def test_the_facts_tell_which_networks_have_branches(name):
+    with torch.device("meta"):
+        net = models.build(name)
+    assert any(type(module) in BRANCHES for module in net.modules()) == INFO[name].stochastic_depth
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,8 @@ MACHINE = {"cpu": "one", "commit": "a" * 40}
 def section(*rows: tuple[str, int, int, float, float]) -> Section:
     """Rows of (case, trials, comparisons, found, bias)."""
     told = (
-        (case, trials, count, 1.05, found, bias, 0.01, "bar", True) for case, trials, count, found, bias in rows
+        (case, trials, count, 1.05, found, bias, 0.01, "bar", True)
+        for case, trials, count, found, bias in rows
     )
     return Section(
         "real_power", "title", "About.", POWER_COLUMNS,
