@@ -103,7 +103,10 @@ def test_a_report_has_the_accuracy_of_the_case_that_was_evaluated(project, image
     (evaluation,) = found["evaluations"]
     assert len(evaluation["case_ids"]) == 1
     page = Path(found["report"]).read_text()
-    assert "Accuracy measured here on squares, val (18 images) over latency" in page
+    assert "squares, val (18 images)" in page
+    charted = "Accuracy measured here on squares, val (18 images) over latency" in page
+    # what other work on the machine disturbed beyond use is in no chart
+    assert charted != ("every measured case is flagged" in page)
     assert '<section id="evaluated">' in page
     exported = project.folder / "run.json"
     assert project.bench("export", "--format", "json", "-o", str(exported)).code == 0
