@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import models
 from converters import reparameterize
-from models.block_network_facts import BLOCK_NETWORKS
+from models.block_network_facts import BLOCK_NETWORKS, HYBRID_NETWORKS
 from models.block_networks import hidden_ratio, stage_depths
 from models.info import check
 from models.learner import Learner
@@ -27,9 +27,15 @@ from models.training_request import TrainRequest
 CPU = Processes(torch.device("cpu"))
 
 
-@pytest.mark.parametrize("name", BLOCK_NETWORKS)
-def test_fused_and_exported_it_computes_the_same(name, tmp_path):
-    spec = ModelSpec.of(name, resolution=32, depth=4)
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        *((name, {"depth": 4}) for name in BLOCK_NETWORKS),
+        *((name, {"depth": 7, "hidden": 90}) for name in HYBRID_NETWORKS),
+    ],
+)
+def test_fused_and_exported_it_computes_the_same(name, options, tmp_path):
+    spec = ModelSpec.of(name, resolution=32, **options)
     net, x = models.instantiate(spec).double(), torch.randn(2, 3, 32, 32, dtype=torch.float64)
     fused = reparameterize(net, x)
     with torch.no_grad():

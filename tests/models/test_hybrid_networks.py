@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import copy
-import warnings
-
-import numpy as np
-import onnxruntime
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 import models
-from converters import reparameterize
 from models.block_network_facts import HYBRID_NETWORKS
 from models.hybrid_networks import stage_depths, stage_pattern
 from models.info import check
@@ -41,25 +35,6 @@ def patterns(net) -> tuple[str, ...]:
 @pytest.mark.parametrize("name", HYBRID_NETWORKS)
 def test_blocks_stand_where_the_strategy_says(name):
     assert patterns(models.build(name)) == STAGES_AT_12[name]
-
-
-@pytest.mark.parametrize("name", HYBRID_NETWORKS)
-def test_fused_and_exported_it_computes_the_same(name, tmp_path):
-    spec = ModelSpec.of(name, resolution=32, depth=7, hidden=90)
-    net, x = models.instantiate(spec).double(), torch.randn(2, 3, 32, 32, dtype=torch.float64)
-    fused = reparameterize(net, x)
-    with torch.no_grad():
-        expected = net(x)
-        torch.testing.assert_close(fused(x), expected, rtol=1e-8, atol=1e-10)
-    assert expected.shape == (2, 10)
-    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in fused.modules())
-    path = tmp_path / "net.onnx"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch announces the end of the older exporter
-        torch.onnx.export(copy.deepcopy(fused).float(), (x.float(),), path, dynamo=False, opset_version=17)
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    (output,) = session.run(None, {session.get_inputs()[0].name: x.float().numpy()})
-    assert np.abs(output - expected.numpy()).max() <= 1e-5 * expected.abs().max().item()
 
 
 def test_nothing_but_the_blocks_differs():
