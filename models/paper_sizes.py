@@ -68,7 +68,7 @@ SWIFTFORMER = "SwiftFormer, arXiv 2303.15446"
 ROUNDED_UP = "the paper rounds 22.32 up to 23"
 SCAN = "elementwise work is not counted here, and a selective scan is mostly that"
 FIXED_CLOSENESS = "the printed number holds the fixed closeness of positions, 2.16 M; Ti and S leave it out"
-ONE_DIGIT = "the widths and depths that give its GMACs give 92.9: the README is off by a digit"
+ONE_DIGIT = "the widths and depths that give its GMACs give 92.9: a digit of the README has probably slipped"
 WIDE_HEAD = "timm's takes the published weights; the printed number fits a classifier of half its inputs"
 
 # PlainMamba counts nine operations for each of 16 states and one for the skip, in each of four scans; the

@@ -205,5 +205,5 @@ def pyramid_vig_m(*, num_classes: int = 1000, in_chans: int = 3) -> PyramidViG:
 
 
 def pyramid_vig_b(*, num_classes: int = 1000, in_chans: int = 3) -> PyramidViG:
-    """Pyramid ViG-B: 92.6 M parameters, 16.8 GMACs at 224."""
+    """Pyramid ViG-B: 92.9 M parameters, 16.8 GMACs at 224."""
     return PyramidViG(VARIANTS["pyramid_vig_b"], num_classes=num_classes, in_chans=in_chans)
