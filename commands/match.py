@@ -14,6 +14,7 @@ from commands import OK, SOME_FAILED, UsageError, options
 from commands.answer_report import report_with
 
 if TYPE_CHECKING:
+    from commands.config import Config
     from commands.match_request import MatchRequest
     from commands.match_run import Outcome
 
@@ -61,28 +62,34 @@ def add_trainings(parser: options.Options) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    """0 where every network was measured, matched or not; 1 where one failed."""
+    return run(args, *options.load_config(args))
+
+
+def run(args: argparse.Namespace, config: Config, folder: Path) -> int:
+    """0 where every network was measured, matched or not; 1 where one failed. `folder` is of `config`."""
     from commands.match_plan import print_plan
     from commands.match_request import read
     from models.errors import DataError, ModelError
 
     began_ns = time.perf_counter_ns()
     try:
-        request = read(args)
+        request = read(args, config)
     except (ModelError, DataError) as error:
         raise UsageError(str(error)) from None
     if args.dry_run:
         print_plan(request, as_json=args.json)
         return OK
     options.check_report(args)
-    outcome = _measured(args, request, began_ns)
+    outcome = _measured(args, config, folder, request=request, began_ns=began_ns)
     if outcome is None:
         return SOME_FAILED
     _tell(args, outcome)
     return SOME_FAILED if outcome.failures else OK
 
 
-def _measured(args: argparse.Namespace, request: MatchRequest, began_ns: int) -> Outcome | None:
+def _measured(
+    args: argparse.Namespace, config: Config, folder: Path, *, request: MatchRequest, began_ns: int
+) -> Outcome | None:
     from commands.artifact_limit import limit_of
     from commands.match_run import MatchRun
     from commands.only_one import RunBusyError
@@ -92,7 +99,6 @@ def _measured(args: argparse.Namespace, request: MatchRequest, began_ns: int) ->
     from reports.store import Store
     from runners.suite import DeviceBusyError
 
-    config, folder = options.load_config(args)
     root = folder / Path(config.paths.artifacts).expanduser()
     try:
         with (
@@ -100,12 +106,12 @@ def _measured(args: argparse.Namespace, request: MatchRequest, began_ns: int) ->
             ExitStack() as leases,
             Progress() as progress,
         ):
-            run = MatchRun(
+            search = MatchRun(
                 *(request, root, store, progress, leases),
                 deadline_seconds=config.conversion.deadline_seconds,
                 max_artifact_bytes=limit_of(config),
             )
-            return run.go(args.command_line, began_ns=began_ns)
+            return search.go(args.command_line, began_ns=began_ns)
     except (StoreError, CacheError) as error:
         raise UsageError(str(error)) from None
     except (DeviceBusyError, RunBusyError) as error:

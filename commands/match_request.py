@@ -6,7 +6,8 @@ import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from commands import UsageError, options
+from commands import UsageError
+from commands.config import Config
 from commands.match_options import Asked, asked
 from commands.match_table import settings_of
 from commands.plan import check_case
@@ -102,9 +103,8 @@ class MatchRequest:
                     yield self.case(model, Setting(self.knob, value, moved))
 
 
-def read(args: argparse.Namespace) -> MatchRequest:
+def read(args: argparse.Namespace, config: Config) -> MatchRequest:
     """Raises UsageError, ModelError or DataError for what cannot be searched, built, timed or trained."""
-    config, _ = options.load_config(args)
     wanted = asked(config, args)
     table = wanted.table
     names = _models(wanted)

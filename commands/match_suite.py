@@ -35,7 +35,7 @@ def execute(args: argparse.Namespace, config: Config, base: Path) -> int:
             )
     if args.report is None:
         args.report = base / Path(config.paths.reports).expanduser() / f"{args.suite}.html"
-    return match.execute(args)
+    return match.run(args, config, base)
 
 
 def refuse_trainings(args: argparse.Namespace, config: Config) -> None:

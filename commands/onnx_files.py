@@ -10,9 +10,10 @@ from pathlib import Path
 from commands import UsageError
 from commands.own_resolution import OWN
 from converters.onnx_header import HeaderError, OnnxHeader, identity, read_header
+from models.facts import USUAL_SIDE
 from models.spec import ONNX_SUFFIX, ModelSpec, sorted_options
 
-CHANNELS, USUAL_SIDE = 3, 224
+CHANNELS = 3
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,11 @@ from typing import Any
 
 from commands import UsageError
 from commands.model_questions import asked
+from models.facts import USUAL_SIDE
 from models.info import INFO
 from models.timm_names import is_timm_name
 
 OWN = "own"
-USUAL_SIDE = 224  # of a network that tells none
 TIMM = "timm/"
 SHOWN = 20  # of networks that have no resolution of their own
 

@@ -23,13 +23,14 @@ from converters.artifact import ConversionError, ConversionRequest
 from converters.cache import ArtifactCache, CacheError
 from converters.conversion import convert
 from converters.quiet import descriptors_are_private
+from models.answering import private_stdout
 
 PR_SET_PDEATHSIG = 1
 
 
 def main(root: str, parent: str) -> None:
     """Serve requests until stdin ends."""
-    replies = _private_stdout()
+    replies = private_stdout()
     descriptors_are_private()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the parent decides
     _die_with(int(parent))
@@ -52,13 +53,6 @@ def _serve(request: ConversionRequest, cache: ArtifactCache, replies: TextIO) ->
 def _reply(replies: TextIO, value: dict[str, Any]) -> None:
     replies.write(json.dumps(value) + "\n")
     replies.flush()
-
-
-def _private_stdout() -> TextIO:
-    """The pipe to the parent, out of reach: descriptor 1 becomes stderr for whoever prints."""
-    replies = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    return replies
 
 
 def _die_with(parent: int) -> None:

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+USUAL_SIDE = 224  # of an image, for a network that tells none
+
 
 @dataclass(frozen=True, slots=True)
 class OptionRule:

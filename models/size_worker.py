@@ -7,25 +7,23 @@ where the network cannot be built so. Nothing is computed: PyTorch's device `met
 from __future__ import annotations
 
 import json
-import os
 import sys
 import warnings
 
 import torch
 from torch import nn
 
+from models.answering import private_stdout
 from models.building import build
 from models.counting import count, params_m
+from models.facts import USUAL_SIDE
 from models.info import INFO
 from models.spec import ModelSpec
-
-USUAL_SIDE = 224
 
 
 def main() -> None:
     """Serve names until stdin ends; whatever libraries print goes to stderr."""
-    replies = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
+    replies = private_stdout()
     warnings.simplefilter("ignore")
     for line in sys.stdin:
         name = line.strip()

@@ -129,51 +129,46 @@ def _draw_cell(
     axes: Axes, found: HeatMap, setting: Setting, place: tuple[float, float, float], *,
     unit: Unit, scale: tuple[float, float], best: Row | None,
 ) -> None:  # fmt: skip
-    x, y, width_in = place
-    row, reason = found.sweep.rows.get(setting), found.sweep.gaps.get(setting, "")
-    middle = x + width_in / 2
+    row = found.sweep.rows.get(setting)
     if row is None:
-        hatch = "////" if reason else None
-        axes.add_patch(
-            Rectangle(
-                (x, y),
-                width_in,
-                _CELL_IN,
-                fc="white",
-                ec=colour.PALE if reason else colour.GRID,
-                lw=0.6,
-                hatch=hatch,
-            )
-        )
-        text = (
-            "\n".join(wrap(reason, int(width_in / d.text_width_in(["m"], size_pt=d.SMALL_PT)))[:3])
-            if reason
-            else "·"
-        )
-        axes.text(middle, y + _CELL_IN / 2, text, ha="center", va="center", fontsize=d.SMALL_PT,
-                  linespacing=1.0, color=colour.VERMILLION if reason else colour.MUTED,
-                  bbox={"fc": "white", "ec": "none", "pad": 1.0})  # fmt: skip
+        _draw_gap(axes, found.sweep.gaps.get(setting, ""), place)
         return
     low, high = scale
     share = (math.log(row.summary.median_ns) - low) / (high - low) if high > low else 0.0
+    _draw_number(axes, row, place, unit=unit, share=share, is_best=row is best)
+
+
+def _draw_gap(axes: Axes, reason: str, place: tuple[float, float, float]) -> None:
+    """Hatched with the reason; a dot where nothing was planned."""
+    x, y, width_in = place
+    edge, hatch = (colour.PALE, "////") if reason else (colour.GRID, None)
+    axes.add_patch(Rectangle((x, y), width_in, _CELL_IN, fc="white", ec=edge, lw=0.6, hatch=hatch))
+    letters = int(width_in / d.text_width_in(["m"], size_pt=d.SMALL_PT))
+    text = "\n".join(wrap(reason, letters)[:3]) if reason else "·"
+    axes.text(
+        x + width_in / 2, y + _CELL_IN / 2, text, ha="center", va="center", fontsize=d.SMALL_PT,
+        linespacing=1.0, color=colour.VERMILLION if reason else colour.MUTED,
+        bbox={"fc": "white", "ec": "none", "pad": 1.0},
+    )  # fmt: skip
+
+
+def _draw_number(
+    axes: Axes, row: Row, place: tuple[float, float, float], *, unit: Unit, share: float, is_best: bool
+) -> None:
+    """The median with its rate below, on the colour of its share of the scale."""
+    x, y, width_in = place
     axes.add_patch(Rectangle((x, y), width_in, _CELL_IN, fc=shade(share), ec="white", lw=1.5))
-    if row is best:
-        inside = Rectangle(
-            (x + 0.02, y + 0.02), width_in - 0.04, _CELL_IN - 0.04, fc="none", ec=colour.INK, lw=1.4, zorder=3
-        )
-        axes.add_patch(inside)
+    if is_best:
+        inside = (x + 0.02, y + 0.02), width_in - 0.04, _CELL_IN - 0.04
+        axes.add_patch(Rectangle(*inside, fc="none", ec=colour.INK, lw=1.4, zorder=3))
     if row.flags:
         mark = colour.VERMILLION if row.serious else colour.ORANGE
-        ends = [
-            (x + width_in - 0.13, y + 0.01),
-            (x + width_in - 0.01, y + 0.01),
-            (x + width_in - 0.01, y + 0.13),
-        ]
+        left, right, top, bottom = x + width_in - 0.13, x + width_in - 0.01, y + 0.01, y + 0.13
+        ends = [(left, top), (right, top), (right, bottom)]
         axes.add_patch(Polygon(ends, fc=mark, ec="white", lw=0.5, zorder=4))
-    rate = row.summary.throughput_per_s
-    axes.text(
-        middle, y + (0.155 if rate else 0.22), _median(row, unit), ha="center", va="center", fontweight="bold"
-    )
+    rate, middle = row.summary.throughput_per_s, x + width_in / 2
+    median_y = y + (0.155 if rate else 0.22)
+    axes.text(middle, median_y, _median(row, unit), ha="center", va="center", fontweight="bold")
     if rate:
         axes.text(middle, y + 0.31, fmt.significant(rate, 3), ha="center", va="center", fontsize=d.SMALL_PT)
 

@@ -10,7 +10,7 @@ import torch
 
 from commands import UsageError
 from commands.config import load
-from commands.match_request import read
+from commands.match_request import MatchRequest, read
 from commands.network_stages import stages_of
 from commands.options import CONFIG
 from commands.plan import Overrides, make
@@ -183,9 +183,14 @@ def test_it_is_listed_with_the_other_suites(pair):
     assert "Two strategies" in pair.bench("list", "suites").out
 
 
+def request_of(*argv: str) -> MatchRequest:
+    args = arguments(*argv)
+    return read(args, load(args.config))
+
+
 @pytest.mark.parametrize("name", ["blocks-accuracy", "hybrid"])
 def test_the_shipped_suites_can_be_searched(name):
-    request = read(arguments("--suite", name))
+    request = request_of("--suite", name)
     family = request.reference.model.name.split("/")[0]
     assert all(model.startswith(f"{family}/") for model in request.models)
     assert request.fine is not None
@@ -195,7 +200,7 @@ def test_the_shipped_suites_can_be_searched(name):
 
 
 def test_the_hybrid_suite_is_in_the_papers_order():
-    request = read(arguments("--suite", "hybrid", "--seeds", "0"))
+    request = request_of("--suite", "hybrid", "--seeds", "0")
     names = [name.removeprefix("hybrid/") for name in (request.reference.model.name, *request.models)]
     assert names == ["cccc", "ccct", "cctt", "cttt", "chhh", "n1", "n2"]
 
