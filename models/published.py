@@ -12,104 +12,15 @@ import csv
 import io
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from models.paper_names import PAPER_NAMES
+
 TABLE = Path(__file__).with_name("published.csv")
 TASKS = ("cls", "det", "seg")  # classification, detection, segmentation
-
-# What papers call the models that timm, or this project, has under another name. A model is looked up by its
-# own name too: timm's tables are in here as they are.
-PAPER_NAMES: Mapping[str, tuple[str, ...]] = {
-    "nextvit_small": ("Next-ViT-S",),
-    "nextvit_base": ("Next-ViT-B",),
-    "nextvit_large": ("Next-ViT-L",),
-    "mobilevig_ti": ("MobileViG-Ti",),
-    "mobilevig_s": ("MobileViG-S",),
-    "mobilevig_m": ("MobileViG-M",),
-    "mobilevig_b": ("MobileViG-B",),
-    "efficientmod_xxs": ("EfficientMod-xxs",),
-    "efficientmod_xs": ("EfficientMod-xs",),
-    "efficientmod_s": ("EfficientMod-s",),
-    "efficientmod_s_conv": ("EfficientMod-s-Conv",),
-    "fcaformer_l1": ("FcaFormer-L1",),
-    "fcaformer_l2": ("FcaFormer-L2",),
-    "fcaformer_l3": ("FcaFormer-L3",),
-    "fcaformer_l4": ("FcaFormer-L4",),
-    "cswin_tiny": ("CSWin-T",),
-    "cswin_small": ("CSWin-S",),
-    "cswin_base": ("CSWin-B",),
-    "pvt_tiny": ("PVT-Tiny",),
-    "pvt_small": ("PVT-Small",),
-    "pvt_medium": ("PVT-Medium",),
-    "pvt_large": ("PVT-Large",),
-    "vcmamba_s": ("VCMamba-S",),
-    "vcmamba_m": ("VCMamba-M",),
-    "vcmamba_b": ("VCMamba-B",),
-    "plainmamba_l1": ("PlainMamba-L1",),
-    "plainmamba_l2": ("PlainMamba-L2",),
-    "plainmamba_l3": ("PlainMamba-L3",),
-    "mobile_former_508m": ("Mobile-Former-508M",),
-    "mobile_former_294m": ("Mobile-Former-294M",),
-    "mobile_former_96m": ("Mobile-Former-96M",),
-    "pyramid_vig_ti": ("Pyramid ViG-Ti",),
-    "pyramid_vig_s": ("Pyramid ViG-S",),
-    "pyramid_vig_m": ("Pyramid ViG-M",),
-    "pyramid_vig_b": ("Pyramid ViG-B",),
-    "resnet18": ("ResNet-18",),
-    "resnet50": ("ResNet-50",),
-    "resnet101": ("ResNet-101",),
-    "resnet152": ("ResNet-152",),
-    "resnext101_32x4d": ("ResNeXt-101-32x4d",),
-    "resnext101_64x4d": ("ResNeXt-101-64x4d",),
-    "convnext_tiny": ("ConvNeXt-T",),
-    "convnext_small": ("ConvNeXt-S",),
-    "convnext_base": ("ConvNeXt-B",),
-    "convnext_large": ("ConvNeXt-L",),
-    "swin_tiny_patch4_window7_224": ("Swin-T",),
-    "swin_small_patch4_window7_224": ("Swin-S",),
-    "swin_base_patch4_window7_224": ("Swin-B",),
-    "twins_pcpvt_small": ("Twins-PCPVT-S",),
-    "twins_pcpvt_base": ("Twins-PCPVT-B",),
-    "twins_pcpvt_large": ("Twins-PCPVT-L",),
-    "twins_svt_small": ("Twins-SVT-S",),
-    "twins_svt_base": ("Twins-SVT-B",),
-    "twins_svt_large": ("Twins-SVT-L",),
-    "pvt_v2_b0": ("PVTv2-B0",),
-    "pvt_v2_b1": ("PVTv2-B1",),
-    "pvt_v2_b2": ("PVTv2-B2",),
-    "pvt_v2_b2_li": ("PVTv2-B2-Linear", "PVTv2-B2-li"),
-    "pvt_v2_b3": ("PVTv2-B3",),
-    "pvt_v2_b4": ("PVTv2-B4",),
-    "pvt_v2_b5": ("PVTv2-B5",),
-    "poolformer_s12": ("PoolFormer-S12",),
-    "poolformer_s24": ("PoolFormer-S24",),
-    "poolformer_s36": ("PoolFormer-S36",),
-    "poolformer_m36": ("PoolFormer-M36",),
-    "poolformer_m48": ("PoolFormer-M48",),
-    "efficientformer_l1": ("EfficientFormer-L1", "EfficientFormerV1-L1"),
-    "efficientformer_l3": ("EfficientFormer-L3",),
-    "efficientformer_l7": ("EfficientFormer-L7",),
-    "efficientformerv2_s0": ("EfficientFormerV2-S0",),
-    "efficientformerv2_s1": ("EfficientFormerV2-S1",),
-    "efficientformerv2_s2": ("EfficientFormerV2-S2",),
-    "efficientformerv2_l": ("EfficientFormerV2-L",),
-    "mobilenetv2_100": ("MobileNetV2 x1.0",),
-    "mobilenetv2_140": ("MobileNetV2 x1.4",),
-    "mobilevit_xxs": ("MobileViT-XXS", "MobileViT-xxs", "MobileViTv1-xxs"),
-    "mobilevit_xs": ("MobileViT-XS", "MobileViT-xs"),
-    "mobilevit_s": ("MobileViT-S", "MobileViT-s", "MobileViTv1-s"),
-    "mobilevitv2_050": ("MobileViTv2-0.5", "MobileViTv2-050"),
-    "mobilevitv2_075": ("MobileViTv2-0.75", "MobileViTv2-075"),
-    "mobilevitv2_100": ("MobileViTv2-1.0", "MobileViTv2-100"),
-    "mobilevitv2_125": ("MobileViTv2-1.25",),
-    "mobilevitv2_150": ("MobileViTv2-1.5",),
-    "mobilevitv2_175": ("MobileViTv2-1.75",),
-    "mobilevitv2_200": ("MobileViTv2-2.0",),
-}
-
 
 _NUMBER = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?(e[+-]?[0-9]{1,3})?", re.ASCII)
 

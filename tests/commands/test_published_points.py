@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+
 import pytest
 
 from commands.published import published_figures, published_points
@@ -9,13 +13,51 @@ from models import published
 from models.spec import Case, ModelSpec
 from reports.records import CaseResult, RunInfo, StoredRun
 
+BENCH = Path(__file__).parents[2] / "bench.toml"
 T4 = "NVIDIA T4, TensorRT 8.0.3 (repo pins 8.0.3.4), fp16, batch 8"
 
 
 def run_of(*names: str, resolution: int = 224) -> StoredRun:
-    cases = [Case(ModelSpec.of(name, resolution=resolution), "onnxruntime") for name in names]
+    return run_at((name, resolution) for name in names)
+
+
+def run_at(networks: Iterable[tuple[str, int]]) -> StoredRun:
+    """A run of networks, each at its resolution."""
+    cases = [Case(ModelSpec.of(name, resolution=side), "onnxruntime") for name, side in networks]
     info = RunInfo(1, "nets", "digest", 0, 0, 1, "", {}, {}, tuple(case.id for case in cases))
     return StoredRun(info, tuple(CaseResult(case) for case in cases))
+
+
+def networks_of_variants() -> list[tuple[str, int]]:
+    matrices = tomllib.loads(BENCH.read_text())["suites"]["variants"]["matrix"]
+    return [(name, side) for m in matrices for name in m["models"] for side in m["resolutions"]]
+
+
+def test_every_network_of_variants_has_a_place_on_the_accuracy_axis():
+    networks = networks_of_variants()
+    figures = published_figures(run_at(networks))
+    assert set(networks) - {(f.model, f.resolution) for f in figures if f.top1} == set()
+
+
+OFFICIAL = {
+    "Mobile-Former": ("AAboys/MobileFormer README (ImageNet-1K)", [79.3, 77.9, 76.7, 75.2, 72.8]),
+    "RepViT": ("(ImageNet-1K (300 ep, distilled))", [78.7, 80.0, 80.7, 82.3, 83.3]),
+    "MobileOne": ("(ImageNet-1K (300 ep, no distillation))", [71.4, 75.9, 77.4, 78.1, 79.4]),
+    "SHViT": ("(ImageNet-1K (300 ep, no distillation))", [72.8, 75.2, 77.4, 79.4]),
+    "SwiftFormer": ("(ImageNet-1K (300 ep, distilled))", [75.7, 78.5, 80.9, 83.0]),
+    "FastViT": ("(ImageNet-1K (300 ep, no distillation))", [76.2, 79.3, 79.9, 80.9, 82.7]),
+}
+
+
+@pytest.mark.parametrize("family", OFFICIAL)
+def test_the_authors_own_table_goes_before_others(family):
+    """Their README, with one recipe for the whole family."""
+    setting, top1 = OFFICIAL[family]
+    figures = [f for f in published_figures(run_at(networks_of_variants())) if f.family == family]
+    assert [f.top1 for f in figures] == top1
+    assert len({f.source for f in figures}) == 1
+    assert "README" in figures[0].source
+    assert figures[0].source.endswith(setting)
 
 
 def test_the_figure_of_a_paper_comes_whole():

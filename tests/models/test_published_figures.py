@@ -14,7 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models import MODELS
-from models.published import COLUMNS, PAPER_NAMES, TABLE, PublishedError, read, rows_of, table
+from models.paper_names import PAPER_NAMES
+from models.paper_sizes import PAPER_SIZES
+from models.published import COLUMNS, TABLE, PublishedError, read, rows_of, table
 from models.timm_names import timm_names
 
 ROOT = Path(__file__).parents[2]
@@ -58,7 +60,7 @@ def test_the_classification_table_is_as_published(model, resolution, tensorrt_ms
 
 
 def test_every_row_has_a_source_and_a_setting_and_every_latency_its_setup():
-    assert len(table()) == 801
+    assert len(table()) == 904
     assert all(row.source and row.setting for row in table())
     latencies = [one for row in table() for one in (row.tensorrt, row.coreml) if one]
     assert len(latencies) > 250
@@ -84,6 +86,20 @@ def test_the_variants_suite_has_its_published_latencies():
     }
     assert {"nextvit_small", "resnet101", "convnext_tiny", "twins_svt_small", "pvt_v2_b2"} <= found
     assert "resnet50" not in found  # the paper's figure has no such point for classification
+
+
+def test_the_rows_of_a_network_have_its_size():
+    """A name that led to another network of the family would bring another number of parameters."""
+    checked = [
+        (size.model, row.params_m, float(size.params_m))
+        for size in PAPER_SIZES
+        for row in rows_of(size.model)
+        if "README" in row.source and row.task == "cls" and row.resolution == size.resolution and row.params_m
+    ]
+    assert {"RepViT", "FastViT", "MobileOne", "SHViT", "SwiftFormer", "Mobile-Former"} <= {
+        rows_of(model)[0].family for model, _, _ in checked
+    }
+    assert [one for one in checked if one[1] != pytest.approx(one[2], rel=0.04)] == []
 
 
 def test_a_tag_means_those_weights_alone():

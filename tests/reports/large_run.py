@@ -8,13 +8,13 @@ from types import ModuleType
 import numpy as np
 
 from models import MODELS
-from models.published import PAPER_NAMES
+from models.paper_names import PAPER_NAMES
 from models.spec import Case, ModelSpec
 from reports.records import StoredRun
 
 
 def large_run(sample: ModuleType, cases: int, *, rounds: int = 10) -> StoredRun:
-    """`sample` is sample_run.py; the groups have some seventy networks each."""
+    """`sample` is sample_run.py; the groups have some hundred networks each."""
     random = np.random.default_rng(0)
     matrix = itertools.product(
         ("onnxruntime", "openvino", "torch"), (224, 256, 384), ("fp32", "int8"), PAPER_NAMES
