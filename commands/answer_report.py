@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,14 +15,17 @@ if TYPE_CHECKING:
 
 def report_with(answer: Section, run: StoredRun, path: Path) -> str:
     """Write it; the path as text. Raises UsageError where it cannot be written."""
+    return report_of(run, path, [answer])
+
+
+def report_of(run: StoredRun, path: Path, first: Sequence[Section] = ()) -> str:
+    """As `report_with`, of the run with any number of answers before it."""
     from commands.published import published_figures, published_points
     from reports.files import OutputError
     from reports.html import write_report
 
     try:
-        write_report(
-            run, path, published=published_figures(run), points=published_points(run), first=[answer]
-        )
+        write_report(run, path, published=published_figures(run), points=published_points(run), first=first)
     except OutputError as error:
         raise UsageError(str(error)) from None
     return str(path)

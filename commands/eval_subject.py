@@ -6,13 +6,13 @@ import argparse
 import json
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from commands import UsageError, options
 from commands.model_options import model_spec
-from models.spec import ModelSpec
+from models.spec import ModelSpec, Option
 
 if TYPE_CHECKING:
     from converters.artifact import Artifact
@@ -32,6 +32,7 @@ BACKENDS: Mapping[str, tuple[str, ...]] = {
     "checkpoint": ("eager",),
 }
 ROUNDED = ("fp16", "bf16")
+USUAL_BATCH = 32  # where the file leaves it open
 INPUTS = ("float32", "float16")
 
 
@@ -42,7 +43,7 @@ class Subject:
     `shape` is its input's, with the batch to run it by; `classes` how many outputs it has, None where only
     running it tells; `spec` the model where somebody said which, and `checkpoint` its weights' file, where
     they are not random. `from_record`: what is known of it comes from the record of its conversion;
-    `builder` is the package that an engine was built with.
+    `builder` is the package that an engine was built with, `calibration` the record's facts of an int8 file.
     """
 
     path: Path
@@ -60,6 +61,7 @@ class Subject:
     takes_pixels: bool = False
     from_record: bool = False
     builder: str = ""
+    calibration: Mapping[str, Option] = field(default_factory=dict)
 
     @property
     def has_eager_form(self) -> bool:
@@ -89,9 +91,15 @@ def _of_checkpoint(args: argparse.Namespace, path: Path) -> Subject:
     chosen = options.option_values(args.option, "--option")
     spec = model_spec(args.model, resolution=args.resolution, chosen=chosen, checkpoint=path)
     _require_network(spec)
-    shape = (_batch(args, -1, path), 3, spec.resolution, spec.resolution)
+    _backend(args, "checkpoint", "fp32")
+    return checkpoint_subject(path, spec, batch_size=_batch(args, -1, path))
+
+
+def checkpoint_subject(path: Path, spec: ModelSpec, *, batch_size: int = USUAL_BATCH) -> Subject:
+    """The weights in `path` of a network that classifies images; `spec.weights` has their sha256."""
+    shape = (batch_size, 3, spec.resolution, spec.resolution)
     sha256 = spec.weights.removeprefix("sha256:")
-    backend = _backend(args, "checkpoint", "fp32")
+    (backend,) = BACKENDS["checkpoint"]
     return Subject(
         path, "checkpoint", sha256, "fp32", backend, shape, None, spec, path,
     )  # fmt: skip
@@ -120,8 +128,15 @@ def _of_artifact(args: argparse.Namespace, path: Path) -> Subject:
         _backend(args, facts.kind, precision), shape, _classes(facts, record), spec, args.checkpoint,
         record.key if record else "", record.flavour if record else "",
         tensor.dtype if tensor else "float32", takes_pixels, record is not None,
-        str(facts.facts.get("builder", "")),
+        str(facts.facts.get("builder", "")), _calibration(record),
     )  # fmt: skip
+
+
+def _calibration(record: Artifact | None) -> dict[str, Option]:
+    from converters.artifact import CALIBRATION_FACTS
+
+    facts = record.facts if record else {}
+    return {name: facts[name] for name in CALIBRATION_FACTS if name in facts}
 
 
 def _spec(
@@ -248,7 +263,7 @@ def _batch(args: argparse.Namespace, declared: int, path: Path) -> int:
     """The file's own, or where it is open that of the command line."""
     given = options.positive("--batch-size")(args.batch_size) if args.batch_size else None
     if declared < 1:
-        return given or 32
+        return given or USUAL_BATCH
     if given not in (None, declared):
         raise UsageError(f"--batch-size {given}: {path} takes batches of {declared}")
     return declared

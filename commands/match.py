@@ -10,8 +10,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from commands import OK, SOME_FAILED, UsageError, options
-from commands.answer_report import report_with
+from commands import INTERRUPTED, OK, SOME_FAILED, UsageError, options
+from commands.answer_report import report_of
 
 if TYPE_CHECKING:
     from commands.config import Config
@@ -23,7 +23,8 @@ A suite with a table `match` names networks, a reference, and their knob, the de
 setting is searched at which it takes as long as the reference, within a tolerance, both measured side by
 side in turns; where a step of the knob is too coarse, a finer one goes on. Then all that were found are
 measured again together, as one run of the store, and each learns scikit-learn's digits with several seeds:
-accuracy at matched latency. `python bench.py --suite NAME` does the same, and writes a report.
+accuracy at matched latency. `python bench.py --suite NAME` does the same, and writes a report. What is ended
+early goes on with the same command: every round and every training is stored when it is done.
 
   python bench.py match
   python bench.py match --seeds 0 --model blocknet/convnext,blocknet/lsa --backend openvino
@@ -49,6 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     values.add_argument("--threads", metavar="N", help="threads of the runtime")
     values.add_argument("--rounds", metavar="N", help="of the last run")
     add_trainings(values)
+    parser.add_argument(
+        "--fresh", action="store_true", help="search, measure and train again, whatever is stored"
+    )
     parser.add_argument("--dry-run", action="store_true", help="check everything and show what would be done")
     options.add_config(parser)
     options.add_store(parser)
@@ -81,16 +85,18 @@ def run(args: argparse.Namespace, config: Config, folder: Path) -> int:
         return OK
     options.check_report(args)
     outcome = _measured(args, config, folder, request=request, began_ns=began_ns)
-    if outcome is None:
-        return SOME_FAILED
+    if isinstance(outcome, int):
+        return outcome
     _tell(args, outcome)
     return SOME_FAILED if outcome.failures else OK
 
 
 def _measured(
     args: argparse.Namespace, config: Config, folder: Path, *, request: MatchRequest, began_ns: int
-) -> Outcome | None:
+) -> Outcome | int:
+    """What was found, or the exit code where that was told already."""
     from commands.artifact_limit import limit_of
+    from commands.match_files import MatchFiles
     from commands.match_run import MatchRun
     from commands.only_one import RunBusyError
     from converters.cache import CacheError
@@ -100,32 +106,34 @@ def _measured(
     from runners.suite import DeviceBusyError
 
     root = folder / Path(config.paths.artifacts).expanduser()
+    deadline, limit = config.conversion.deadline_seconds, limit_of(config)
     try:
         with (
             Store(options.store_path(args, config, folder)) as store,
             ExitStack() as leases,
             Progress() as progress,
         ):
-            search = MatchRun(
-                *(request, root, store, progress, leases),
-                deadline_seconds=config.conversion.deadline_seconds,
-                max_artifact_bytes=limit_of(config),
-            )
-            return search.go(args.command_line, began_ns=began_ns)
+            files = MatchFiles(root, progress, leases, request.timing, deadline, limit)
+            work = MatchRun(request, store, files, progress, args.command_line, began_ns, args.fresh)
+            try:
+                return work.go()
+            except KeyboardInterrupt:
+                print(work.interrupted(), file=sys.stderr)
+                return INTERRUPTED
     except (StoreError, CacheError) as error:
         raise UsageError(str(error)) from None
     except (DeviceBusyError, RunBusyError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return None
+        return SOME_FAILED
 
 
 def _tell(args: argparse.Namespace, outcome: Outcome) -> None:
     from reports.console import PlainConsole
-    from reports.matched import document, print_matched, section
+    from reports.matched import document, print_matched
 
     report = None
     if args.report and outcome.run is not None:
-        report = report_with(section(outcome.matched, outcome.title), outcome.run, args.report)
+        report = report_of(outcome.run, args.report)
     if args.json:
         run_id = outcome.run.info.run_id if outcome.run else None
         told = {**document(outcome.matched), "failures": outcome.failures, "run_id": run_id, "report": report}

@@ -9,7 +9,7 @@ from typing import Any
 
 from commands import UsageError, options
 from commands.config import Config
-from commands.match_table import MatchTable, settings_of
+from commands.match_table import MAX_SEEDS, MatchTable, settings_of
 
 USUAL_SUITE = "blocks-accuracy"
 NO_FINE_KNOB = "off"
@@ -103,7 +103,9 @@ def _rounds(text: str) -> int:
 
 
 def _seeds(text: str) -> int:
-    return 0 if text == "0" else options.positive("--seeds")(text)
+    if not (text.isascii() and text.isdigit() and int(text) <= MAX_SEEDS):
+        raise UsageError(f"--seeds: '{text}' is not a whole number from 0, for no training, to {MAX_SEEDS}")
+    return int(text)
 
 
 def _fine_knob(text: str) -> str:

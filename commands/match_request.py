@@ -84,6 +84,11 @@ class MatchRequest:
         return int(str(self.reference.model.option(self.knob)))
 
     @property
+    def last_timing(self) -> Timing:
+        """That of the last run."""
+        return replace(self.timing, min_rounds=self.rounds, max_rounds=self.rounds)
+
+    @property
     def searched_tolerance(self) -> float:
         return self.tolerance * NEARER if self.fine else self.tolerance
 
@@ -178,11 +183,22 @@ def _fine_knob(wanted: Asked) -> FineKnob | None:
     if table.fine_knob == table.knob:
         raise UsageError(f"{wanted.place('fine_knob')}: '{table.knob}' is the knob itself")
     if usual not in settings:
-        raise UsageError(
-            f"{wanted.place('fine_settings')}: '{table.fine_settings}' leaves out {usual}, where networks are"
-            " unless it is moved"
-        )
+        raise UsageError(_leaves_out(wanted, usual))
     return FineKnob(table.fine_knob, settings, usual)
+
+
+def _leaves_out(wanted: Asked, usual: int) -> str:
+    """Of the value that was given: another knob than the suite's has no use for the suite's settings."""
+    table = wanted.table
+    if "fine_knob" in wanted.given and "fine_settings" not in wanted.given:
+        return (
+            f"--fine-knob {table.fine_knob}: is {usual} unless it is moved, and the suite's fine settings"
+            f" {table.fine_settings} are another knob's: give --fine-settings LOW-HIGH with {usual} in it"
+        )
+    return (
+        f"{wanted.place('fine_settings')}: '{table.fine_settings}' leaves out {usual}, where networks are"
+        " unless it is moved"
+    )
 
 
 def _case(wanted: Asked, spec: ModelSpec) -> Case:

@@ -24,14 +24,12 @@ def is_match(config: Config, name: str) -> bool:
 
 def execute(args: argparse.Namespace, config: Config, base: Path) -> int:
     """Raises UsageError for an option that only ordinary suites take."""
-    if args.fresh:
-        raise UsageError(f"--fresh: suite '{args.suite}' is a search, which is always made anew")
     for name in _REFUSED:
         if getattr(args, name):
             raise UsageError(
                 f"{option_of(name)}: suite '{args.suite}' searches networks of one latency: it takes --model,"
-                " --backend, --precision, --batch-size, --threads, --rounds, --seeds and --epochs, and"
-                f" `match --suite {args.suite}` more"
+                " --backend, --precision, --batch-size, --threads, --rounds, --seeds, --epochs and --fresh,"
+                f" and `match --suite {args.suite}` more"
             )
     if args.report is None:
         args.report = base / Path(config.paths.reports).expanduser() / f"{args.suite}.html"

@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 Count = Annotated[int, Field(ge=1, lt=10**6)]
+MAX_SEEDS = 1000
 _SETTINGS = re.compile(r"([1-9]\d{0,3})-([1-9]\d{0,3})")
 
 
@@ -54,5 +55,5 @@ class MatchTable(BaseModel):
     batch_size: Count = 1
     threads: Count = 1
     rounds: Annotated[int, Field(ge=2, le=1000)] = 20
-    seeds: Annotated[int, Field(ge=0, le=1000)] = 3
+    seeds: Annotated[int, Field(ge=0, le=MAX_SEEDS)] = 3
     epochs: Count = 20

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from commands.resuming import first_rounds, is_known, ledger
-from commands.timing import comparison
+from commands.timing import comparisons
 from converters.artifact import Artifact
 from models.spec import Case
 from reports.records import RunInfo, StoredRun
@@ -73,7 +73,7 @@ class Recording:
                 done=self.rounds_of(jobs),
                 observe=observe,
                 first_rounds=first_rounds(self.stored, timing.min_rounds),
-                groups={case.id: comparison(case) for case in cases},
+                groups=comparisons(cases),
             )
 
     def rounds_of(self, case_ids: Container[str]) -> dict[str, tuple[Round, ...]]:
@@ -123,10 +123,18 @@ class Recording:
         if isinstance(outcome, Failure):
             self._failed_ns += int(outcome.detail.get("process_ns", 0))
 
-    def end_session(self, *, began_ns: int, started_at_ns: int, conversion_ns: int | None = None) -> None:
+    def end_session(
+        self,
+        *,
+        began_ns: int,
+        started_at_ns: int,
+        conversion_ns: int | None = None,
+        spent_ns: Mapping[str, int] | None = None,
+    ) -> None:
         """Where this invocation's wall time went, the report that follows left out; without news, nothing.
 
-        `began_ns` is of the clock of `time.perf_counter_ns`, `started_at_ns` since the epoch.
+        `began_ns` is of the clock of `time.perf_counter_ns`, `started_at_ns` since the epoch. `spent_ns` are
+        other parts by name.
         """
         if not self.is_open:
             return
@@ -135,5 +143,6 @@ class Recording:
             parts["conversion_ns"] = conversion_ns
         if self._spent_ns["devices"]:
             parts["devices_ns"] = self._spent_ns["devices"]
+        parts |= spent_ns or {}
         wall_ns = time.perf_counter_ns() - began_ns
         self.store.add_session(self.info.run_id, started_at_ns, wall_ns, parts)

@@ -6,12 +6,12 @@ import argparse
 import json
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from commands import OK, options, stored
 
 if TYPE_CHECKING:
-    from reports.store import RunInfo
+    from reports.store import RunInfo, StoredRun
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,13 +35,7 @@ def execute(args: argparse.Namespace) -> int:
         published = published_figures(run)
         write_report(run, path, published=published, points=published_points(run))
         if args.json:
-            from reports.codec import plain
-            from reports.measured_accuracy import evaluation_documents
-
-            told = plain(evaluation_documents(run))
-            print(
-                json.dumps({"schema": 1, "run_id": run.info.run_id, "report": str(path), "evaluations": told})
-            )
+            print(json.dumps(_document(run, path)))
             return OK
         from reports.console import PlainConsole
         from reports.terminal import print_table
@@ -49,6 +43,16 @@ def execute(args: argparse.Namespace) -> int:
         print_table(run, PlainConsole(), published=published)
         print(f"\nReport: {options.shown(path)}")
     return OK
+
+
+def _document(run: StoredRun, path: Path) -> dict[str, Any]:
+    """With what was evaluated, and with the networks of one latency where the run has them."""
+    from reports.codec import plain
+    from reports.matched_run import documents
+    from reports.measured_accuracy import evaluation_documents
+
+    told = {"schema": 1, "run_id": run.info.run_id, "report": str(path)}
+    return {**told, "evaluations": plain(evaluation_documents(run)), **documents(run)}
 
 
 def _stem(info: RunInfo) -> str:

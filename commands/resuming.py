@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from commands import NOT_TIMED, OK, SOME_FAILED
+from converters.artifact import Artifact, ConversionFailure
 from reports.codec import encode
 from reports.records import CaseResult, StoredRun
 from reports.rounds import counted_rounds
@@ -24,6 +25,15 @@ def first_rounds(stored: StoredRun, min_rounds: int) -> dict[str, int]:
     over = any(taken(result) >= min_rounds for result in stored.results)
     late = {r.case.id for r in stored.results if r.failure or (over and not r.rounds)}
     return {result.case.id: after if result.case.id in late else 0 for result in stored.results}
+
+
+def same_files(stored: StoredRun, outcomes: Mapping[str, Artifact | ConversionFailure]) -> bool:
+    """Were the stored rounds taken from the very files that are here now? `outcomes` are by case id."""
+    for result in stored.results:
+        outcome = outcomes.get(result.case.id)
+        if result.artifact and isinstance(outcome, Artifact) and result.artifact.sha256 != outcome.sha256:
+            return False
+    return True
 
 
 def taken(result: CaseResult) -> int:

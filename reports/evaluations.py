@@ -47,6 +47,7 @@ class EvaluatedFile:
 
     `key` is the artifact's, empty for a file of other origin; `model` None where nobody said what it is;
     `batch_size` the images of one inference. `sha256` of a folder is that of its files' names and sha256.
+    `training` is the digest of the training whose weights these were, where they were evaluated and not kept.
     """
 
     name: str
@@ -58,9 +59,12 @@ class EvaluatedFile:
     key: str = ""
     flavour: str = ""
     model: ModelSpec | None = None
+    training: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "model": self.model.to_dict() if self.model else None}
+        """Plain JSON value; `training`, which came later than the first rows, only where there is one."""
+        value = {**asdict(self), "model": self.model.to_dict() if self.model else None}
+        return value if self.training else {name: value[name] for name in value if name != "training"}
 
     @staticmethod
     def from_dict(value: Mapping[str, Any]) -> EvaluatedFile:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from reports import device_export, parts, records_file
+from reports import agreement, device_export, matched_run, parts, records_file
 from reports.codec import plain
 from reports.files import OutputError, replacing, write_text
 from reports.flags import Flag
@@ -83,6 +83,7 @@ def document(stored_run: StoredRun, *, samples: bool = True) -> dict[str, Any]:
         "sessions": [dataclasses.asdict(session) for session in stored_run.sessions],
         "cases": [_case_document(r, rows.get(r.case.id), samples=samples) for r in stored_run.results],
         "evaluations": evaluation_documents(stored_run),
+        **matched_run.documents(stored_run),
     }
     return cast(dict[str, Any], plain(value))
 
@@ -156,6 +157,7 @@ def _identity(result: CaseResult) -> dict[str, Any]:
         "target": case.target,
         "build": json.dumps(dict(case.build), sort_keys=True),
         "runtime_options": json.dumps(dict(case.runtime), sort_keys=True),
+        "calibration": case.calibration,
     }
 
 
@@ -167,6 +169,7 @@ def _artifact_facts(result: CaseResult) -> dict[str, Any]:
         "artifact_sha256": artifact.sha256 if artifact else None,
         "artifact_size_bytes": artifact.size_bytes if artifact else None,
         "parity_max_relative": artifact.parity.max_relative if artifact and artifact.parity else None,
+        "artifact_precision": artifact.precision if artifact else None,
         "batchnorms_left": artifact.batchnorms_left if artifact else None,
         "artifact_facts": json.dumps(dict(artifact.facts), sort_keys=True) if artifact else None,
     }
@@ -180,6 +183,9 @@ def _findings(result: CaseResult, row: Row | None) -> dict[str, Any]:
         "ratio_to_best": row.versus_best.value if row and row.versus_best else None,
         **{f"{name}_ns": parts.median_ns(row, name) if row else None for name in parts.NAMES},
         "peak_device_bytes": parts.device_bytes(row) if row else None,
+        "output_error": agreement.output_error(result),
+        "top1_agreeing": ran.agreeing if (ran := agreement.as_timed(result)) else None,
+        "top1_positions": ran.positions if ran else None,
         "protocol_id": row.measurement.protocol.id if row else None,
         "runtime": row.measurement.protocol.runtime if row else None,
         "flags": " ".join(flag.name for flag in row.flags) if row else "",

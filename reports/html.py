@@ -29,11 +29,12 @@ from reports.files import write_text
 from reports.flags import is_simulated
 from reports.grids import facts
 from reports.machine_sections import machine_sections
+from reports.matched_run import matched_sections
 from reports.measured_accuracy import newest
 from reports.palette import MARKER_SIGNS
 from reports.records import PublishedFigure, PublishedPoint, StoredRun
 from reports.sections import Section
-from reports.tables import RunTable, build, fused_facets, fused_pairs
+from reports.tables import RunTable, build, fused_facets
 
 _COSTS = {"gmacs": "GMACs", "params_m": "Parameters"}
 
@@ -73,11 +74,9 @@ def render(
     table = build(stored_run)
     chart = accuracy_chart.chart(table, published or (), points, newest(stored_run.evaluations))
     scripts = _scripts(*(["accuracy.js"] if chart else []))
-    css = _asset("report.css")
     page = {
         **_summary(table),
         **_cost(table),
-        **_fusion(table),
         **_untimed(table, published),
         **device_section.section(table),
         **_layers(table),
@@ -89,11 +88,11 @@ def render(
         "accuracy_data": _json(chart),
         "marks": MARKER_SIGNS,
         **_details(table),
-        "css": css,
+        "css": _asset("report.css"),
         "scripts": scripts,
         "policy": content_security_policy(scripts),
         "data": _embedded(table),
-        "first": first,
+        "first": [*first, *matched_sections(stored_run)],
     }
     page["sections"] = _sections(page)
     return environment.get_template("report.html.j2").render(page)
@@ -160,21 +159,6 @@ def _cost(table: RunTable) -> dict[str, Any]:
         "cost_chart": interactive.cost_chart(table) is not None,
         "cost_panels": scatter.cost_panels(facets, found, table.unit),
         "rate_panels": figures.rate_panels(facets),
-    }
-
-
-def _fusion(table: RunTable) -> dict[str, Any]:
-    from reports import figures
-
-    pairs = fused_pairs(table)
-    if not pairs:
-        return {"fusion": None}
-    several = len({row.case.model.shape_label for row, _, _ in pairs}) > 1
-    names = [f"{row.label} {row.case.model.shape_label}" if several else row.label for row, _, _ in pairs]
-    return {
-        "fusion": view.fusion(pairs, names, table.unit),
-        "fusion_text": findings.describe_fusion(pairs),
-        "fusion_panel": figures.fusion_panel(pairs, names),
     }
 
 
@@ -257,7 +241,6 @@ def _sections(page: dict[str, Any]) -> list[tuple[str, str]]:
         ("cost", "FLOPs", bool(page["cost_chart"] or page["cost_panels"])),
         ("rank", "Ranks", page["rank_grid"] is not None),
         ("rate", "Rate", bool(page["rate_panels"])),
-        ("fusion", "Fusion", page["fusion"] is not None),
         ("accuracy", "Accuracy", bool(page["published"] or page["accuracy_chart"])),
         *((section.anchor, section.short, True) for section in page["evaluated"]),
         ("samples", "Samples", bool(page["table"].rows)),

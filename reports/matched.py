@@ -29,8 +29,8 @@ class Matched:
 
     `comparison` is of fresh rounds beside the reference, none of the search's; None where it failed or is the
     reference itself. `finding` is what the search says. `top1` are shares of the `images` held out after the
-    last epoch, one per seed. `fine` is the second knob where it was moved; `stages` says what each stage is
-    made of, where that is known.
+    last epoch, one per seed, and `trainings` how many were asked for. `fine` is the second knob where it was
+    moved; `stages` says what each stage is made of, where that is known.
     """
 
     model: str
@@ -43,6 +43,7 @@ class Matched:
     fine: tuple[str, int] | None = None
     images: int = 0
     stages: str = ""
+    trainings: int = 0
 
     @property
     def is_matched(self) -> bool:
@@ -77,6 +78,7 @@ class Matched:
             "search": self.finding,
             "ratio": ratio,
             "within": self.within,
+            "trainings": self.trainings,
             "top1": list(self.top1),
             "accuracy": {"mean": mean, "low": low, "high": high, "images": self.images},
         }
@@ -169,4 +171,14 @@ def _findings(matched: Sequence[Matched]) -> tuple[str, ...]:
 
 def _notes(matched: Sequence[Matched]) -> tuple[str, ...]:
     fresh = "Ratios are of fresh rounds, all networks in turns; none of the search's is in them."
-    return (fresh, *notes(matched))
+    return (fresh, *_untrained(matched), *notes(matched))
+
+
+def _untrained(matched: Sequence[Matched]) -> tuple[str, ...]:
+    """Which trainings a run lacks that is under way, was ended, or had one that stopped."""
+    lacking = [
+        f"{each.model} has {len(each.top1)} of {each.trainings}"
+        for each in matched
+        if len(each.top1) < each.trainings
+    ]
+    return (f"Not all trainings are done: {fmt.listing(lacking)}.",) if lacking else ()

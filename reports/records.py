@@ -105,12 +105,14 @@ class StoredRun:
     """A whole run as read from the store, results in plan order.
 
     `evaluations` are those of its models that the store holds, oldest first, of whatever weights and files.
+    `trainings` are those of weights that a suite trained and did not keep: no case ever runs them.
     """
 
     info: RunInfo
     results: tuple[CaseResult, ...]
     sessions: tuple[Session, ...] = ()
     evaluations: tuple[Evaluation, ...] = ()
+    trainings: tuple[Evaluation, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -26,6 +26,7 @@ from models.spec import Case, is_deeper
 from reports.codec import decode, encode
 from reports.files import write_text
 from reports.records import IMPORTED, SUITE_NAME, CaseResult, RunInfo, Session, StoredRun
+from reports.run_config import check_config
 from reports.strict import FormError, built, check, member
 from runners.measurement import Failure, Round, Samples, misfit
 
@@ -36,13 +37,6 @@ MAX_LEVELS = 64  # of lists and tables; a run has about ten
 MAX_SAMPLE_NS = 10**15  # eleven days: no inference, and sums of samples stay far below what 64 bits hold
 _HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
 _ARRAYS = ("samples_ns", "warmup_ns", "parts")
-
-
-@dataclass(frozen=True)
-class _Target:
-    """Read by every table, and from a part of the configuration that has no type of its own."""
-
-    target: float
 
 
 class RecordsError(Exception):
@@ -129,10 +123,8 @@ def run_of(content: object) -> StoredRun:
         raise FormError("a case is listed twice")
     fields = member(content, "run", dict, "content")
     info = built(lambda value: RunInfo(**{**value, "run_id": 0, "case_ids": ids}), fields, "run")
-    built(lambda given: _Target(given.target), info, "run.config.timing")
+    check_config(info)
     check_suite(info.suite, "run.suite")
-    if IMPORTED in info.config:
-        raise FormError(f"run.config holds '{IMPORTED}', which only a store adds")
     if info.started_at_ns < 0 or (info.finished_at_ns or 0) < 0:
         raise FormError("run: started_at_ns and finished_at_ns cannot be negative")
     sessions = [_session(entry) for entry in _list(content, "sessions", "content")]

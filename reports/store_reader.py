@@ -28,8 +28,10 @@ class Reader:
         self._check_complete(run_id, "run_cases", len(results))
         self._check_complete(run_id, "records", sum(result.attempts for result in results))
         models = {result.case.model for result in results}
-        evaluations = store_evaluations.of_models(self._db, models)
-        return StoredRun(info, results, self._sessions(run_id), evaluations)
+        evaluated = store_evaluations.of_models(self._db, models)
+        kept = tuple(one for one in evaluated if not one.file.training)
+        trainings = tuple(one for one in evaluated if one.file.training)
+        return StoredRun(info, results, self._sessions(run_id), kept, trainings)
 
     def _check_complete(self, run_id: int, table: str, found: int) -> None:
         """Rows are found by an index; one that was damaged would leave some out without a word."""

@@ -200,7 +200,17 @@ def test_without_trainings_there_is_no_accuracy(capsys):
             ["--seeds", "1", "--epochs", "100001"],
             "epochs=100001: Input should be less than or equal to 100000",
         ),
-        (["--seeds", "two"], "--seeds: 'two' is not a whole number"),
+        (["--seeds", "two"], "--seeds: 'two' is not a whole number from 0, for no training, to 1000"),
+        (["--seeds", "1001"], "--seeds: '1001' is not a whole number from 0"),
+        (
+            ["--fine-knob", "width"],
+            "--fine-knob width: is 1 unless it is moved, and the suite's fine settings 75-133 are another"
+            " knob's: give --fine-settings LOW-HIGH with 1 in it",
+        ),
+        (
+            ["--fine-knob", "width", "--fine-settings", "3-5"],
+            "--fine-settings: '3-5' leaves out 1, where networks are",
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_nothing_is_written(match_project, options, message):

@@ -11,10 +11,10 @@ import torch
 from commands import UsageError
 from commands.config import load
 from commands.match_request import MatchRequest, read
-from commands.network_stages import stages_of
 from commands.options import CONFIG
 from commands.plan import Overrides, make
 from commands.run import add_arguments
+from reports.network_stages import stages_of
 from reports.store import Store
 
 HYBRID = """
@@ -75,12 +75,11 @@ WRONG_OPTIONS = {
     "pattern": (["--exclude", "*"], "--exclude: suite 'pair' searches"),
     "budget": (["--max-seconds", "5"], "--max-seconds: suite 'pair' searches"),
     "seed": (["--seed", "0"], "--seed: suite 'pair' searches"),
-    "fresh": (["--fresh"], "--fresh: suite 'pair' is a search, which is always made anew"),
     "two backends": (["--backend", "onnxruntime,openvino"], "--backend: networks are matched in one"),
     "two numbers of threads": (["--threads", "1", "--threads", "2"], "name 1 or 2 alone"),
     "an unknown backend": (["--backend", "onnxruntim"], "--backend: unknown backend 'onnxruntim'"),
     "a block": (["--model", "block/ncb"], "--model: block/ncb: has no option 'depth' to search"),
-    "seeds": (["--seeds", "few"], "--seeds: 'few' is not a whole number"),
+    "seeds": (["--seeds", "few"], "--seeds: 'few' is not a whole number from 0, for no training, to 1000"),
     "rounds": (["--rounds", "1"], "--rounds: one round has no interval"),
 }
 

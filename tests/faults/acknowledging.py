@@ -1,7 +1,7 @@
-"""The command line, noting every record of the store that `append` has acknowledged.
+"""The command line, noting every record and every evaluation that the store has acknowledged.
 
 `python acknowledging.py ARGUMENTS...` with the file for the notes in ACKNOWLEDGED: one JSON list a line,
-written in one call after `append` has returned.
+written in one call after `append` or `add_evaluation` has returned.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from reports.store import Store
 from runners.measurement import Round
 
 notes = os.open(os.environ["ACKNOWLEDGED"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-append = Store.append
+append, add_evaluation = Store.append, Store.add_evaluation
 
 
 def noted(store, run_id, case_id, outcome, *, artifact):
@@ -28,5 +28,11 @@ def noted(store, run_id, case_id, outcome, *, artifact):
     return record_id
 
 
-Store.append = noted
+def noted_evaluation(store, evaluation):
+    number = add_evaluation(store, evaluation)
+    os.write(notes, f"{json.dumps([number, 'evaluation', evaluation.file.training])}\n".encode())
+    return number
+
+
+Store.append, Store.add_evaluation = noted, noted_evaluation
 sys.exit(main())
