@@ -65,7 +65,7 @@ class Checkpoints:
 
     def _open(self, name: str, path: Path) -> Checkpoint:
         if (name, path) not in self._opened:
-            self._opened[name, path] = _read(name, path.expanduser().absolute())
+            self._opened[name, path] = read_checkpoint(name, path.expanduser().absolute())
         return self._opened[name, path]
 
     @property
@@ -94,7 +94,8 @@ class Checkpoints:
                 raise UsageError(f"checkpoint of {spec.name}: {problem}")
 
 
-def _read(name: str, path: Path) -> Checkpoint:
+def read_checkpoint(name: str, path: Path) -> Checkpoint:
+    """The file and its sha256; `name` is the model that it is for. Raises UsageError for what is no file."""
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "no such file"
         raise UsageError(f"checkpoint of {name}: {path}: {what}")
@@ -110,7 +111,7 @@ def _by_model(texts: Iterable[str], names: tuple[str, ...], overrides: Overrides
     for text in texts:
         if not names:
             raise UsageError(f"{OPTION} {text}: {_HOLDS_ITS_OWN}")
-        name, path = _split(text, names, others=len(overrides.files))
+        name, path = split(text, names, others=len(overrides.files))
         if name not in names:
             raise UsageError(f"{OPTION} {text}: {name} is not measured: {suggest(name, names)}")
         if name in found:
@@ -119,10 +120,10 @@ def _by_model(texts: Iterable[str], names: tuple[str, ...], overrides: Overrides
     return found
 
 
-def _split(text: str, names: tuple[str, ...], *, others: int) -> tuple[str, str]:
+def split(text: str, names: tuple[str, ...], *, others: int) -> tuple[str, str]:
     """(model, path) of `NAME=FILE`, or of a file alone where exactly one model is asked for.
 
-    `others` are the ONNX files beside `names`.
+    `others` are the ONNX files beside `names`. Raises UsageError for another form and for no model's name.
     """
     name, equals, path = text.partition("=")
     if not equals or (Path(text).expanduser().is_file() and not _is_model(name)):

@@ -11,6 +11,7 @@ from pathlib import Path
 from commands import UsageError, artifacts
 from commands.artifact_limit import limit_of
 from commands.config import Config
+from commands.gate_files import given_checkpoints, listed_checkpoints, missing_text, without_file
 from commands.gate_measure import FilePair, PairedRun
 from commands.gate_result import GateResult, judged
 from commands.plan import check_case, make, request_of
@@ -63,7 +64,7 @@ class GateRun:
     """One gate: which cases it is about, their two files, and the run in which those are measured.
 
     `left_out` collects, by its key, every case that gets no number and why. `files` are the user's own ONNX
-    files and checkpoints, as far as the command line's suite names them.
+    files and checkpoints by the weights of their models, as far as the command line or bench.toml names them.
     """
 
     base: Reference
@@ -101,6 +102,21 @@ class GateRun:
                 self._leave_out("no_file", result.case)
         if not self.bases:
             raise UsageError(self._no_files())
+        self._find_weights(cache, [result.case for result in self.results if result.case.id in self.bases])
+
+    def _find_weights(self, cache: ArtifactCache, cases: Sequence[Case]) -> None:
+        """Files of weights that are needed and were not given, from bench.toml. Raises UsageError."""
+        requests = self._requests(cases)
+        known = {case: requests[case.id] for case in cases if case.id in requests}
+        lacking = without_file(known, lambda key: cache.find(key) is not None)
+        if not lacking:
+            return
+        suite = self.config.suites.get(self.base.run.info.suite)
+        listed = listed_checkpoints(suite, {case.model.weights for case in lacking})
+        self.files = {**self.files, **listed}
+        if still := [case for case in lacking if case.model.weights not in listed]:
+            command = fmt.printable(self.base.run.info.command)
+            raise UsageError(missing_text(still, base=self.base.name, command=command))
 
     def go(self, store: Store) -> GateResult:
         """Convert, measure what differs, and judge it."""
@@ -156,7 +172,8 @@ class GateRun:
         if not own:
             raise UsageError(f"{self.base.name} holds no case that is not a gate's: name another BASE")
         asked = overrides(self.args)
-        if not self.args.suite and asked == type(asked)():
+        if not self.args.suite and replace(asked, checkpoints=()) == type(asked)():
+            self.files = given_checkpoints(asked.checkpoints, [r.case for r in own], base=self.base.name)
             return own
         name = self.args.suite or self.base.run.info.suite
         plan = make(self.config, name, asked, {})
