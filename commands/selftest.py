@@ -193,13 +193,13 @@ def _measured(
 
 
 def _print(outcome: Outcome) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     from reports import formatting as fmt
+    from reports.console import PlainConsole
 
-    trial, console = outcome.trial, Console()
+    trial, console = outcome.trial, PlainConsole()
     cases = fmt.count(len(trial.measurements), "case")
     console.print(
         Text(

@@ -71,7 +71,7 @@ def measured_panel(
         for n in found
     )
     whose, axis = (
-        (f"Accuracy measured here on {data}", measured_axis(d.short(data, _AXIS_NAME)))
+        (f"Accuracy measured here on {data}", measured_axis(*d.short([data], _AXIS_NAME)))
         if data
         else ("Published accuracy", AXIS)
     )
@@ -177,9 +177,13 @@ def _sizes(marks: Sequence[_Mark]) -> str:
 def _labels(marks: Sequence[_Mark], best: Sequence[int]) -> list[str]:
     """Every name where there is room; of many, the family's at its most accurate network."""
     if len(marks) <= MAX_LABELLED:
-        return [d.short(mark.label, 20) for mark in marks]
+        return d.short([mark.label for mark in marks], 20)
     last = {mark.family: i for i, mark in sorted(enumerate(marks), key=lambda item: item[1].top1)}
-    return [d.short(mark.family, 18) if last[mark.family] == i else "" for i, mark in enumerate(marks)]
+    names = d.short([mark.family for mark in marks], 18)
+    return [
+        name if last[mark.family] == i else ""
+        for i, (mark, name) in enumerate(zip(marks, names, strict=True))
+    ]
 
 
 def _scaled(value_ns: float | None, unit: tuple[float, str]) -> float | None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from models.spec import Case
+from reports import agreement, parts
 from reports import formatting as fmt
-from reports import parts
 from reports.grids import Cell, Grid, Line, number, quantile
 from reports.records import CaseResult
-from reports.tables import Row, RunTable, settings, short_name
+from reports.tables import Row, RunTable, settings
 
 _Column = tuple[str, bool, str, Callable[[Row], Cell]]
 
@@ -21,7 +21,7 @@ def results(table: RunTable) -> Grid:
         Line(tuple(column[3](row) for column in columns), _keys(row.case, row.label)) for row in table.rows
     ]
     missing = [
-        _unmeasured(result, columns)
+        _unmeasured(result, table.labels[result.case.id], columns)
         for result in (*table.untimed, *table.failures, *table.pending)
         if not result.rounds
     ]
@@ -77,7 +77,10 @@ def _number_columns(table: RunTable) -> list[_Column]:
         ("Images/s", True, "batch over the mean time of an inference, with its copies where they are timed",
          lambda r: number(r.summary.throughput_per_s, lambda v: fmt.significant(v, 3))),
         ("Device memory", True, "the most that a round took", _device_memory),
-        ("Parity", False, "largest relative error of the artifact", _parity_cell),
+        ("Parity", False, "largest relative error: of the file, or as timed where the runtime lowers that",
+         _parity_cell),
+        ("Top-1 as fp32", True, "of the outputs as timed: positions (images, of a classifier) whose largest"
+         " channel is that of the eager fp32 model; a proxy, no accuracy", _top1_cell),
         ("Samples", True, "rounds × samples per round", _sample_count),
         ("Outliers", True, "mild + severe by Tukey's fences; they stay in the numbers", _outliers),
     ]  # fmt: skip
@@ -131,11 +134,16 @@ def _versus(row: Row) -> Cell:
 
 
 def _parity_cell(row: Row) -> Cell:
-    found = row.result.artifact.parity if row.result.artifact else None
+    found = agreement.checked(row.result)
     if found is None:
         return Cell(fmt.MISSING)
-    word = "ok" if found.passed else "FAILED"
-    return Cell(f"{word} {fmt.error(found.max_relative)}", found.max_relative, "" if found.passed else "bad")
+    passed, error = found
+    return Cell(f"{'ok' if passed else 'FAILED'} {fmt.error(error)}", error, "" if passed else "bad")
+
+
+def _top1_cell(row: Row) -> Cell:
+    found = agreement.as_timed(row.result)
+    return Cell(agreement.briefly(row.result), found.share) if found else Cell(fmt.MISSING)
 
 
 def _sample_count(row: Row) -> Cell:
@@ -155,13 +163,13 @@ def _flag_cell(row: Row) -> Cell:
     return Cell(text, text, "flagged", " ".join(flag.advice for flag in row.flags))
 
 
-def _unmeasured(result: CaseResult, columns: list[_Column]) -> Line:
+def _unmeasured(result: CaseResult, name: str, columns: list[_Column]) -> Line:
     """A planned case without a number keeps its line, and says under Flags why it has none."""
     failure = result.failure
     text = f"failed: {failure.kind.replace('_', ' ')}" if failure else "not measured yet"
     if failure and result.untimed:
         text = "built, not timed"
-    words, name = settings(result.case), short_name(result.case)
+    words = settings(result.case)
     known = {
         "Case": Cell(name, name, "name", result.case.label),
         "Flags": Cell(text, text, "bad" if failure and not result.untimed else ""),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from reports import formatting as fmt
 from reports.flags import flags
-from reports.pairing import CompareError, Pairs, by_id, case_name, matched
+from reports.pairing import CompareError, Pairs, by_id, case_name, matched, nothing_in_common
 from reports.records import CaseResult, RunInfo
 from reports.statistics import Summary, summarize
 from reports.verdicts import (
@@ -108,7 +108,7 @@ def compare_sides(
     if pairs is None:
         pairs = matched(a.results, b.results) if chosen else by_id(a.results, b.results)
     if not pairs:
-        raise CompareError(_nothing_in_common(a, b))
+        raise CompareError(nothing_in_common(a.results, b.results, names=(a.name, b.name)))
     measured = [pair for pair in pairs if pair[1].measurement and pair[2].measurement]
     mismatched = [(label, differences) for label, x, y in measured if (differences := _differences(x, y))]
     barred = set() if force else {label for label, _ in mismatched}
@@ -236,14 +236,6 @@ def _forced_notes(mismatched: Sequence[tuple[str, str]]) -> list[str]:
         f"Forced: {fmt.count(len(mismatched), 'case')} of different protocols, which are different"
         f" quantities: {kinds[0]}{' …' if len(kinds) > 1 else ''}."
     ]
-
-
-def _nothing_in_common(a: Side, b: Side) -> str:
-    first = [f"'{case_name(side.results[0].case)}'" if side.results else "nothing" for side in (a, b)]
-    return (
-        f"{a.name} and {b.name} have no case in common ({a.name} has {first[0]}, {b.name} {first[1]}): name"
-        " the cases to compare, as in latest:ncb, or run the same suite twice"
-    )
 
 
 def _nothing_left(a: Side, b: Side, mismatched: Sequence[tuple[str, str]]) -> str:

@@ -14,6 +14,7 @@ from reports import formatting as fmt
 from reports.codec import plain
 from reports.compared import Compared, ComparedCase, Side
 from reports.flags import describe
+from reports.short_labels import shortened
 from reports.statistics import Summary
 
 SCHEMA = 1
@@ -112,6 +113,8 @@ def _print_cases(compared: Compared, console: Console) -> None:
     widths[0] = min(widths[0], max(free, 1))
     if stacked:
         shown = shown[1:]
+    for line, name in zip(cells, shortened([row.label for row in compared.cases], widths[0]), strict=True):
+        line[0] = name
     console.print(_line(heads, widths, shown, style="bold"))
     for row, line in zip(compared.cases, cells, strict=True):
         if stacked:
@@ -126,22 +129,15 @@ def _cells(row: ComparedCase) -> list[str]:
 
 
 def _line(cells: list[str], widths: list[int], shown: list[int], *, style: str) -> Text:
-    """One line; the verdict is coloured, a long label is cut in its middle, where labels differ least."""
+    """One line; the verdict is coloured."""
     line = Text(no_wrap=True)
     for place in shown:
-        text = _cut(cells[place], widths[place]) if place == 0 else cells[place]
-        cell = Text(text, style=style if place == 4 or style == "bold" else "")
+        cell = Text(cells[place], style=style if place == 4 or style == "bold" else "")
+        cell.truncate(widths[place])
         cell.align("left" if place in (0, 4) else "right", widths[place])
         line.append_text(cell).append(" " * _GAP)
     line.rstrip()
     return line
-
-
-def _cut(label: str, width: int) -> str:
-    if cell_len(label) <= width or width < 5:
-        return label[:width]
-    head = (width - 1) // 2
-    return f"{label[:head]}…{label[-(width - 1 - head) :]}"
 
 
 def _print_flags(compared: Compared, console: Console) -> None:

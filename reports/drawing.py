@@ -17,6 +17,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from reports.palette import INK, MUTED
+from reports.short_labels import shortened
 
 WIDTH_IN: Final = 4.3
 FONT_PT: Final = 8.5
@@ -130,9 +131,9 @@ def text_width_in(labels: Sequence[str], *, size_pt: float = FONT_PT) -> float:
     return max((len(label) for label in labels), default=0) * 0.56 * size_pt / 72
 
 
-def short(label: str, longest: int = 26) -> str:
-    """A label cut to fit a margin; the table beside the figure has it in full."""
-    return label if len(label) <= longest else f"{label[: longest - 1]}…"
+def short(labels: Sequence[str], longest: int = 26) -> list[str]:
+    """Labels of one figure cut to fit a margin, different ones told apart; the table has them in full."""
+    return shortened(labels, longest)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from reports import drawing as d
 from reports import formatting as fmt
 from reports import palette as colour
 from reports.drawing import Drawing
-from reports.statistics import Ratio, counted_rounds
+from reports.statistics import counted_rounds
 from reports.tables import Facet, Row
 from reports.thinning import share, thinned
 
@@ -58,24 +58,6 @@ def rate_panels(facets: Sequence[Facet]) -> list[Drawing]:
     with matplotlib.rc_context(d.style()):
         panels = [_rate_panel(facet, f"rate-{i}") for i, facet in enumerate(facets)]
     return [panel for panel in panels if panel]
-
-
-def fusion_panel(pairs: Sequence[tuple[Row, Row, Ratio]], names: Sequence[str]) -> Drawing:
-    """Time of the unfused over the fused artifact, paired by round, with 95 % intervals."""
-    with matplotlib.rc_context(d.style()):
-        ratios = [ratio for _, _, ratio in pairs]
-        colors = [colour.BLUE if ratio.resolved else colour.MUTED for ratio in ratios]
-        figure, axes = dot_axes(
-            names, [fmt.ratio_interval(r.value, r.low, r.high) for r in ratios], "time unfused / fused"
-        )
-        for y, (ratio, color) in enumerate(zip(ratios, colors, strict=True)):
-            dot(axes, y, ratio.value, ratio.low, ratio.high, color=color, hollow=not ratio.resolved)
-        axes.axvline(1.0, color=colour.INK, lw=0.8)
-        pad_x(axes, [1.0, *(r.low or r.value for r in ratios), *(r.high or r.value for r in ratios)])
-        alt = "; ".join(f"{n} {fmt.ratio(r.value)}" for n, r in zip(names, ratios, strict=True))
-        return Drawing(
-            "fusion", "Speed-up by fusion", f"Speed-up by fusion: {alt}.", d.to_svg(figure, "fusion")
-        )
 
 
 def sample_panels(facets: Sequence[Facet], *, name: str = "samples") -> list[Drawing]:
@@ -205,7 +187,7 @@ def dot_axes(
     names: Sequence[str], notes: Sequence[str], xlabel: str, *, row_in: float = _ROW_IN
 ) -> tuple[Figure, Axes]:
     """Axes with one line per name from the top down, and a column of notes on the right."""
-    names = [d.short(name) for name in names]
+    names = d.short(names)
     figure, axes = d.new_axes(0.62 + row_in * max(len(names), 2))
     d.frame(
         figure,

@@ -49,7 +49,7 @@ def panel(found: Sequence[Agreement], title: str, name: str) -> Drawing:
     from reports.drawing import Drawing
     from reports.figures import dot, dot_axes
 
-    names = _distinct([d.short(one.predictor, 23) for one in found])
+    names = _distinct(d.short([one.predictor for one in found], 23))
     notes = [f"{_tau(one).partition(' ')[0]} ({one.cases})" for one in found]
     with matplotlib.rc_context(d.style()):
         figure, axes = dot_axes(names, notes, "Kendall's τ with our latencies")

@@ -57,7 +57,7 @@ def _panel(setting: str, roofs: Sequence[Roof], points: Sequence[Point], name: s
     at = [(point.intensity, rate) for point, rate in zip(points, rates, strict=True)]
     colours = [_colour(point.roof.precision) for point in points]
     axes.scatter([x for x, _ in at], [y for _, y in at], s=22, c=colours, zorder=3)
-    labels = [d.short(_label(point, points), 22) for point in points]
+    labels = d.short([_label(point, points) for point in points], 22)
     d.place_labels(axes, at, labels, colors=colours)
     alt = "; ".join(
         [f"peak in {roof.precision} {fmt.significant(roof.ops_per_s / 1e9, 3)} Gop/s" for roof in roofs]

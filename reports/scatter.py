@@ -62,7 +62,8 @@ def _labels(rows: Sequence[Row], facet: Facet, agreement: CostAgreement) -> list
     shown = {row.case.id for row in facet.leaders[:_MAX_LABELS]}
     shown |= {end.case.id for it in agreement.inversions for end in (it.small, it.large)}
     few = len(rows) <= _MAX_LABELS
-    return [d.short(row.label, 18) if few or row.case.id in shown else "" for row in rows]
+    names = d.short([row.label for row in rows], 18)
+    return [name if few or row.case.id in shown else "" for row, name in zip(rows, names, strict=True)]
 
 
 def _log_limits(axes: Axes, points: Sequence[tuple[float, float]]) -> None:

@@ -3,51 +3,53 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
 from models.spec import Case
 from reports import sweep_protocol
 from reports.records import CaseResult
+from reports.row_labels import short_name
 from reports.sweep import Setting, Sweep, setting_of
-from reports.tables import Row, RunTable, settings, short_name
+from reports.tables import Row, RunTable, settings
 
 _SWEPT: Final = ("shape", "batch", "threads", "precision")  # by their names in `settings`
 _UNSAID: Final = ("", "fused", "cpu")
 
 
-def sweeps(table: RunTable) -> list[Sweep]:
-    """Every sweep in plan order: what has two measured values at least along some axis."""
-    gaps = _gaps(table)
-    found = [
-        _sweep(part, gaps.get(base, {}) if place == 0 else {})
-        for base, parts in _parts(table)
-        for place, part in enumerate(parts)
-    ]
-    return _labelled([sweep for sweep in found if any(sweep.curves(axis) for axis in sweep.varied)])
+Group = tuple[Case, list[list[Row]]]  # what its cases share, and those that may share axes
 
 
-def splits(table: RunTable) -> list[str]:
-    """One sentence for every model whose cases do not share their axes, as their protocols differ."""
-    return [
-        f"{short_name(base)} is in {len(parts)} parts that share no axis: their protocols differ in"
-        f" {', '.join(sweep_protocol.differences(parts))}."
-        for base, parts in _parts(table)
-        if len(parts) > 1
-    ]
-
-
-def _parts(table: RunTable) -> Iterator[tuple[Case, list[list[Row]]]]:
-    """(what they share, the groups that may share axes) of the measured cases, in plan order."""
+def grouped(table: RunTable) -> list[Group]:
+    """The measured cases that differ in swept settings alone, in plan order."""
     places = {case_id: place for place, case_id in enumerate(table.info.case_ids)}
     groups: dict[Case, list[Row]] = defaultdict(list)
     for row in sorted(table.rows, key=lambda row: places.get(row.case.id, len(places))):
         if _is_placed(row.case):
             groups[_base(row.case)].append(row)
-    for base, rows in groups.items():
-        if len(rows) > 1:
-            yield base, sweep_protocol.alike(rows)
+    return [(base, sweep_protocol.alike(rows)) for base, rows in groups.items() if len(rows) > 1]
+
+
+def sweeps(table: RunTable, found: Sequence[Group]) -> list[Sweep]:
+    """Every sweep of the groups: what has two measured values at least along some axis."""
+    gaps = _gaps(table)
+    every = [
+        _sweep(part, gaps.get(base, {}) if place == 0 else {})
+        for base, parts in found
+        for place, part in enumerate(parts)
+    ]
+    return _labelled([sweep for sweep in every if any(sweep.curves(axis) for axis in sweep.varied)])
+
+
+def splits(found: Sequence[Group]) -> list[str]:
+    """One sentence for every model whose cases do not share their axes, as their protocols differ."""
+    return [
+        f"{short_name(base)} is in {len(parts)} parts that share no axis: their protocols differ in"
+        f" {', '.join(sweep_protocol.differences(parts))}."
+        for base, parts in found
+        if len(parts) > 1
+    ]
 
 
 def _is_placed(case: Case) -> bool:
@@ -58,7 +60,8 @@ def _is_placed(case: Case) -> bool:
 
 def _base(case: Case) -> Case:
     """What all cases of a sweep share."""
-    return replace(case, model=replace(case.model, resolution=0), batch_size=0, threads=0, precision="")
+    same = replace(case, batch_size=0, threads=0, precision="", calibration="")
+    return replace(same, model=replace(case.model, resolution=0))
 
 
 def _gaps(table: RunTable) -> dict[Case, dict[Setting, str]]:

@@ -171,8 +171,8 @@ def _below_in(lines: Sequence[Line]) -> float:
 
 
 def _labels(lines: Sequence[Line]) -> list[str]:
-    said = zip(names([line.curve for line in lines]), lines, strict=True)
-    return [f"{d.short(name, 40)}{f': {line.note}' if line.note else ''}" for name, line in said]
+    said = zip(d.short(names([line.curve for line in lines]), 40), lines, strict=True)
+    return [f"{name}{f': {line.note}' if line.note else ''}" for name, line in said]
 
 
 def _legend_columns(lines: Sequence[Line]) -> int:

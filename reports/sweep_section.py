@@ -7,12 +7,13 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
+from reports import agreement
 from reports import formatting as fmt
 from reports.grids import Cell, Grid, Line
 from reports.sections import Section
 from reports.sweep import AXES, Curve, Step, Sweep, step_words, words
-from reports.sweep_findings import parity_words, sentences
-from reports.sweep_groups import splits, sweeps
+from reports.sweep_findings import sentences
+from reports.sweep_groups import grouped, splits, sweeps
 from reports.sweep_planes import heat_maps
 from reports.tables import RunTable
 
@@ -35,10 +36,11 @@ Make = Callable[[str], "Drawing"]
 
 def section(table: RunTable) -> Section | None:
     """None where no two cases of the run differ in a swept setting alone."""
-    found = sweeps(table)
-    parted = splits(table)
+    groups = grouped(table)  # once for both: of a thousand cases it takes most of a second
+    found = sweeps(table, groups)
     if not found:
         return None
+    parted = splits(groups)
     batched = table.info.is_batched
     drawings, left = _drawings(found, table.unit, batched=batched)
     grid, more = steps_grid(found, batched=batched)
@@ -93,7 +95,7 @@ def comes_to(step: Step) -> str:
         rate = step.after.summary.throughput_per_s
         return f"{fmt.significant(rate, 3)} images/s" if rate else ""
     if step.axis == "precision":
-        return parity_words(step.after)
+        return agreement.words(step.after.result)
     exponent, gmacs = step.exponent, step.gmacs
     spread = (
         "" if exponent.low is None or exponent.high is None else f" [{exponent.low:.2f}, {exponent.high:.2f}]"

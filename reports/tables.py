@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from models.spec import Case, Options
+from models.spec import Case, Options, forms_left_out
 from reports.flags import Flag, flags, ordered
 from reports.formatting import count, time_unit
 from reports.records import CaseResult, RunInfo, Session, StoredRun
+from reports.row_labels import row_labels
 from reports.statistics import Ordering, Rank, Ratio, Summary, no_order, order, paired_ratio, summarize
 from reports.verdicts import ratio_over_batches
 from runners.measurement import Measurement, Protocol
@@ -26,15 +27,15 @@ _SMALLEST_SHOWN = 0.05  # a column is in milliseconds while its smallest entry i
 class Row:
     """One measured case: its statistics, flags, and place among the cases it may be compared with.
 
-    `label` is the shortest name that is unique within its group; `versus_best` the ratio to the group's
-    fastest ranked row, None for that one itself. `rank` is None for a row whose number is in doubt.
+    `label` is the shortest name that is unique among cases of its settings; `versus_best` the ratio to the
+    group's fastest ranked row, None for that one itself. `rank` is None for a row whose number is in doubt.
     """
 
     result: CaseResult
     measurement: Measurement
     summary: Summary
     flags: tuple[Flag, ...]
-    label: str = ""
+    label: str
     rank: Rank | None = None
     versus_best: Ratio | None = None
 
@@ -99,6 +100,7 @@ class RunTable:
     """A run ready to be shown. `common` lists the settings that all cases share; `flags` those present.
 
     `untimed` are cases that are built and whose device is elsewhere; they are not among the `failures`.
+    `labels` are short names by case id, of cases without a number too: unique among those of equal settings.
     """
 
     info: RunInfo
@@ -110,6 +112,7 @@ class RunTable:
     common: tuple[str, ...]
     varying: tuple[str, ...]
     flags: tuple[Flag, ...]
+    labels: Mapping[str, str]
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -133,8 +136,10 @@ class RunTable:
 
 def build(run: StoredRun) -> RunTable:
     """Summaries, flags, groups and ranks of a whole run; facets in plan order."""
-    rows = [row for result in run.results if (row := _row(result, run.info.target))]
-    varying = _varying([result.case for result in run.results])
+    cases = [result.case for result in run.results]
+    labels = _labels(cases)
+    rows = [row for result in run.results if (row := _row(result, run.info.target, labels))]
+    varying = _varying(cases)
     groups: dict[tuple[str, ...], list[Row]] = defaultdict(list)
     for row in rows:
         key = (*settings(row.case).values(), row.measurement.protocol.id)
@@ -147,9 +152,10 @@ def build(run: StoredRun) -> RunTable:
         untimed=tuple(r for r in run.results if r.untimed),
         pending=tuple(r for r in run.results if r.failure is None and not r.rounds),
         sessions=run.sessions,
-        common=_common([result.case for result in run.results]),
+        common=_common(cases),
         varying=varying,
         flags=ordered(flag for row in rows for flag in row.flags),
+        labels=labels,
     )
 
 
@@ -176,51 +182,51 @@ def _options(chosen: Options) -> str:
     return " ".join(f"{name}={value}" for name, value in chosen)
 
 
-def fused_pairs(table: RunTable) -> list[tuple[Row, Row, Ratio]]:
-    """(fused, unfused, time of unfused over fused) for every case measured both ways under one protocol."""
-    unfused = {replace(row.case, fused=True).id: row for row in table.rows if not row.case.fused}
-    pairs = []
-    for row in table.rows:
-        other = unfused.get(row.case.id) if row.case.fused else None
-        if other is None or other.measurement.protocol.id != row.measurement.protocol.id:
-            continue
-        ratio = paired_ratio(other.measurement, row.measurement)
-        if ratio is not None:
-            pairs.append((row, other, ratio))
-    return sorted(pairs, key=lambda pair: -pair[2].value)
-
-
 def fused_facets(table: RunTable) -> tuple[Facet, ...]:
-    """The groups that answer the main question: no unfused ones and no machine's peaks, where others are."""
+    """The groups that answer the main question, where there are any: fused and in all forms for deployment,
+    and no machine's peaks."""
     models = tuple(f for f in table.facets if not f.rows[0].case.model.name.startswith("peak/"))
-    fused = tuple(f for f in models or table.facets if f.settings["fusion"] == "fused")
+    fused = tuple(f for f in models or table.facets if _is_whole(f.rows[0].case))
     return fused or models or table.facets
 
 
-def _row(result: CaseResult, target: float) -> Row | None:
+def _is_whole(case: Case) -> bool:
+    return case.fused and not forms_left_out(case.build)
+
+
+def _row(result: CaseResult, target: float, labels: Mapping[str, str]) -> Row | None:
     measurement = result.measurement
     if measurement is None:
         return None
     summary = summarize(measurement, target=target, batch_size=result.case.batch_size)
-    return Row(result, measurement, summary, flags(result, summary))
+    return Row(result, measurement, summary, flags(result, summary), labels[result.case.id])
+
+
+def _labels(cases: Sequence[Case]) -> dict[str, str]:
+    groups: dict[tuple[str, ...], list[Case]] = defaultdict(list)
+    for case in cases:
+        groups[tuple(settings(case).values())].append(case)
+    return {
+        case.id: label
+        for group in groups.values()
+        for case, label in zip(group, row_labels(group), strict=True)
+    }
 
 
 def _facet(group: Sequence[Row], varying: Sequence[str], *, batched: bool) -> Facet:
-    """Rank and label one group, fastest first. A row with a serious flag is shown but takes no place."""
+    """Rank one group, fastest first. A row with a serious flag is shown but takes no place."""
     ordering = order({row.case.id: row.measurement for row in group if not row.serious}, batched=batched)
     relative = ratio_over_batches if batched else paired_ratio
     ranks = ordering.ranks()
     fastest_first = sorted(group, key=lambda r: (r.summary.median_ns, r.case.id))
     best = next((row for row in fastest_first if row.case.id in ranks), None)
-    labels = _labels([row.case for row in fastest_first])
     rows = [
         replace(
             row,
-            label=label,
             rank=ranks.get(row.case.id),
             versus_best=relative(row.measurement, best.measurement) if best and row is not best else None,
         )
-        for row, label in zip(fastest_first, labels, strict=True)
+        for row in fastest_first
     ]
     first, words = rows[0], settings(rows[0].case)
     return Facet(_title(words, varying), words, first.measurement.protocol, tuple(rows), ordering)
@@ -258,36 +264,6 @@ def _shape(case: Case) -> str:
     if out is not None and out != case.model.option("in_channels"):
         parts.append(f"to {out} channels")
     return " ".join(parts)
-
-
-def short_name(case: Case) -> str:
-    """`ncb` for `block/ncb`, `convnext_tiny` for `timm/convnext_tiny`."""
-    return case.model.name.removeprefix("block/").removeprefix("timm/")
-
-
-def _labels(cases: Sequence[Case]) -> list[str]:
-    """Short names; where two are equal, followed by whatever tells those cases apart."""
-    uses = Counter(short_name(case) for case in cases)
-    return [
-        short_name(case) if uses[short_name(case)] == 1 else f"{short_name(case)} {_distinction(case, cases)}"
-        for case in cases
-    ]
-
-
-def _distinction(case: Case, cases: Iterable[Case]) -> str:
-    rivals = [other for other in cases if short_name(other) == short_name(case) and other != case]
-    facts = {"name": case.model.name, "weights": case.model.weights[:19], **dict(case.model.options)}
-    differing = [
-        f"{name}={value}"
-        for name, value in facts.items()
-        if any(_fact(other, name) != value for other in rivals)
-    ]
-    return " ".join(differing) or case.id
-
-
-def _fact(case: Case, name: str) -> object:
-    facts: dict[str, object] = {"name": case.model.name, "weights": case.model.weights[:19]}
-    return facts[name] if name in facts else case.model.option(name)
 
 
 def _varying(cases: Sequence[Case]) -> tuple[str, ...]:

@@ -10,17 +10,21 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from reports import additivity, layers, parts
+from reports import additivity, agreement, layers, parts
 from reports import formatting as fmt
 from reports.failure_groups import FailureGroup, grouped
 from reports.findings import batches_note, headline
 from reports.flags import is_simulated
 from reports.focus import sentence
+from reports.matched import print_matched
+from reports.matched_run import matched_of, title_of
 from reports.progress import Progress
 from reports.records import PublishedFigure, StoredRun
-from reports.tables import Row, RunTable, build, short_name
+from reports.short_labels import shortened
+from reports.tables import Row, RunTable, build
 from reports.terminal_devices import print_devices
 from reports.terminal_evaluated import print_evaluated
+from reports.terminal_savings import print_savings
 from reports.terminal_scaling import print_scaling
 from reports.terminal_untimed import print_untimed
 
@@ -64,9 +68,13 @@ def print_table(
         console.print()
         _print_results(table, console)
     print_scaling(table, console)
+    print_savings(table, console)
     print_devices(table, console)
     _print_layers(table, console)
     print_untimed(table, console, published)
+    if matched := matched_of(stored_run):
+        console.print()
+        print_matched(matched, title_of(stored_run), console)
     print_evaluated(stored_run.evaluations, stored_run.results, console)
     for print_part in (_print_failures, _print_pending, _print_legend):
         print_part(table, console)
@@ -96,8 +104,10 @@ def _print_results(table: RunTable, console: Console) -> None:
     console.print(_grid(columns, widths, [Text(column.header, style="bold") for column in columns]))
     for facet in table.facets:
         console.print(Text(facet.title, style="bold cyan"))
-        for row in facet.rows:
-            console.print(_grid(columns, widths, [column.cell(row, table.unit) for column in columns]))
+        names = shortened([row.label for row in facet.rows], widths[0] - _INDENT)
+        for row, name in zip(facet.rows, names, strict=True):
+            cells = [_indented(name), *(column.cell(row, table.unit) for column in columns[1:])]
+            console.print(_grid(columns, widths, cells))
 
 
 def _grid(columns: Sequence[_Column], widths: Sequence[int], cells: Sequence[Text]) -> Text:
@@ -140,7 +150,7 @@ def _columns(table: RunTable, width: int) -> list[_Column]:
     """Every column that has something to say; flags and ratios are abbreviated in a narrow window."""
     spans = parts.present(table)
     columns = [
-        _Column("case", lambda row, _: Text(" " * _INDENT + row.label), 0, right=False),
+        _Column("case", lambda row, _: _indented(row.label), 0, right=False),
         _Column("rank", lambda row, _: Text(str(row.rank) if row.rank else fmt.MISSING), 2),
         _Column(f"median, {table.unit[1]}", _latency, 0),
         *(_Column(parts.title(name), _part(name), 9 + place) for place, name in enumerate(spans)),
@@ -156,6 +166,10 @@ def _columns(table: RunTable, width: int) -> list[_Column]:
     if all(len(facet.rows) == 1 for facet in table.facets):
         unused |= {"rank", "vs best"}
     return [column for column in columns if column.header not in unused]
+
+
+def _indented(name: str) -> Text:
+    return Text(" " * _INDENT + name)
 
 
 def _latency(row: Row, unit: Unit) -> Text:
@@ -190,11 +204,11 @@ def _versus_briefly(row: Row, _: Unit) -> Text:
 
 
 def _parity(row: Row, _: Unit) -> Text:
-    parity = row.result.artifact.parity if row.result.artifact else None
-    if parity is None:
+    found = agreement.checked(row.result)
+    if found is None:
         return Text(fmt.MISSING)
-    word = "ok" if parity.passed else "FAIL"
-    return Text(f"{word} {fmt.error(parity.max_relative)}", style="" if parity.passed else "red")
+    passed, error = found
+    return Text(f"{'ok' if passed else 'FAIL'} {fmt.error(error)}", style="" if passed else "red")
 
 
 def _names(row: Row, _: Unit) -> Text:
@@ -241,7 +255,7 @@ def _failed_what(group: FailureGroup) -> str:
 
 def _print_pending(table: RunTable, console: Console) -> None:
     if table.pending:
-        names = fmt.listing(sorted({short_name(result.case) for result in table.pending}))
+        names = fmt.listing(sorted({table.labels[result.case.id] for result in table.pending}))
         console.print()
         console.print(Text(f"Not measured yet: {fmt.count(len(table.pending), 'case')} ({names})"))
 

@@ -9,9 +9,10 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
+from reports import agreement
 from reports import formatting as fmt
 from reports.sweep import AXES, Curve, Held, Step, Sweep, inverse, step_between, step_words, words
-from reports.sweep_groups import sweeps
+from reports.sweep_groups import grouped, sweeps
 from reports.tables import RunTable
 
 MAX_LINES: Final = 16
@@ -19,7 +20,7 @@ MAX_LINES: Final = 16
 
 def print_scaling(table: RunTable, console: Console) -> None:
     """Nothing where the run has no sweep."""
-    found = sweeps(table)
+    found = sweeps(table, grouped(table))
     if not found:
         return
     console.print()
@@ -71,4 +72,5 @@ def _amounts_to(step: Step) -> str:
         return f"{time} the time, {fmt.ratio(step.images.value)} the images/s"
     if step.axis == "resolution":
         return f"{time} the time, pixels to the {step.exponent.value:.2f}"
-    return f"{time} the time"
+    agreed = agreement.briefly(step.after.result)
+    return f"{time} the time{f', top-1 {agreed} as fp32' if agreed else ''}"

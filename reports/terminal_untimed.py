@@ -13,6 +13,7 @@ from rich.text import Text
 from reports import formatting as fmt
 from reports import untimed
 from reports.records import PublishedFigure
+from reports.short_labels import shortened
 from reports.tables import RunTable
 from reports.untimed import UntimedRow
 
@@ -42,7 +43,7 @@ def print_untimed(table: RunTable, console: Console, published: Sequence[Publish
     console.print()
     if table.rows or table.failures:  # else the headline says it
         console.print(Text(untimed.summary(table), style="bold yellow"))
-    columns = _that_fit(_columns(found), console.width)
+    columns = _that_fit(_columns(found, console.width), console.width)
     console.print(_line([(column.header, column) for column in columns], style="bold"))
     for place in range(len(found)):
         console.print(_line([(column.texts[place], column) for column in columns]))
@@ -63,12 +64,14 @@ def _print_advice(text: str, console: Console) -> None:
             console.print(Padding(Text(part), (0, 0, 0, 2), expand=False))
 
 
-def _columns(found: Sequence[UntimedRow]) -> list[_Column]:
-    """Every column that has something to say."""
+def _columns(found: Sequence[UntimedRow], width: int) -> list[_Column]:
+    """Every column that has something to say; names are cut to stand beside the files' sizes."""
+    file = _Column("file", [_or_missing(row.size_bytes, fmt.size) for row in found], 0)
+    names = shortened([row.label for row in found], width - len(_INDENT) - len(_GAP) - file.width)
     columns = [
-        _Column("built, not timed", [_INDENT + row.label for row in found], 0, right=False),
+        _Column("built, not timed", [_INDENT + name for name in names], 0, right=False),
         _Column("setting", [row.place for row in found], 3, right=False),
-        _Column("file", [_or_missing(row.size_bytes, fmt.size) for row in found], 0),
+        file,
         _Column("build", [_or_missing(row.build_ns, fmt.duration) for row in found], 1),
         _Column("layers", [_or_missing(row.layers, str) for row in found], 4),
         _Column("weights", [_or_missing(row.weights_bytes, fmt.size) for row in found], 5),
@@ -91,7 +94,7 @@ def _published(found: Sequence[UntimedRow]) -> list[str]:
 
 
 def _that_fit(columns: Sequence[_Column], width: int) -> list[_Column]:
-    """As many as the window holds; the name is cut where even the fewest are too wide."""
+    """As many as the window holds."""
     chosen = [column for column in columns if column.need == 0]
     for column in sorted(columns, key=lambda column: column.need):
         if column.need and _total([*chosen, column]) <= width:

@@ -14,7 +14,7 @@ from models.spec import Case
 from reports import formatting as fmt
 from reports.grids import Cell, Grid, Line
 from reports.records import CaseResult, PublishedFigure, PublishedLatency, by_network
-from reports.tables import RunTable, short_name
+from reports.tables import RunTable, settings
 
 # The runtime that a published latency was taken on, by the backend whose rows it stands beside.
 _RUNTIMES = {"trt": "TensorRT", "coreml": "Core ML"}
@@ -52,7 +52,7 @@ def rows(table: RunTable, published: Sequence[PublishedFigure] | None) -> list[U
     shared = Counter(one.setup for latencies in told for one in latencies)
     chosen = [max(latencies, key=lambda one: shared[one.setup], default=None) for latencies in told]
     both = zip(table.untimed, chosen, strict=True)
-    return [_row(result, table.varying, latency) for result, latency in both]
+    return [_row(result, table, latency) for result, latency in both]
 
 
 def _published_of(case: Case, figures: Mapping[tuple[str, int], PublishedFigure]) -> list[PublishedLatency]:
@@ -132,17 +132,15 @@ def grid(found: Sequence[UntimedRow]) -> Grid | None:
     return Grid("What the builder tells of each file", tuple(head for head, _ in kept), lines)
 
 
-def _row(result: CaseResult, varying: Sequence[str], published: PublishedLatency | None) -> UntimedRow:
-    from reports.tables import settings
-
+def _row(result: CaseResult, table: RunTable, published: PublishedLatency | None) -> UntimedRow:
     artifact, case = result.artifact, result.case
     told = artifact.facts if artifact else {}
     words = settings(case)
     build_ns = _number(told.get("build_ns")) or (artifact.conversion_ns if artifact else None)
     return UntimedRow(
         result,
-        short_name(case),
-        ", ".join(words[name] for name in varying if words[name] and words[name] != "fused"),
+        table.labels[case.id],
+        ", ".join(words[name] for name in table.varying if words[name] and words[name] != "fused"),
         artifact.size_bytes if artifact else None,
         build_ns,
         _number(told.get("layers")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import sqlite3
@@ -147,6 +148,47 @@ def test_runs_without_a_case_in_common(two, stored):
     answer = two.bench("compare", "latest", "1")
     assert answer.code == 2
     assert "no case in common" in answer.err
+
+
+def on_a_device(stored, unit: str, name: str):
+    where = {"backend": "coreml", "precision": "fp16", "device": "simulated", "compute_unit": unit}
+    return dataclasses.replace(stored.case(name), **where)
+
+
+def test_runs_that_differ_by_compute_unit_are_told_so_and_paired_by_name(two, stored):
+    """Several cases on each side: each with its own, though the unit keeps them apart."""
+    path = two.folder / "results/bench.db"
+    for at, unit, ns in ((2, "all", 1e6), (3, "cpuOnly", 2e6)):
+        medians = {on_a_device(stored, unit, f"block/{name}"): ns for name in ("ncb", "ntb")}
+        stored.add_run(path, medians, at=at, compute_unit=unit)
+    answer = two.bench("compare", "4", "3")
+    assert answer.code == 2
+    assert "run 4 and run 3 have no case in common" in answer.err
+    assert "differ in compute unit (cpuOnly and all)" in answer.err
+    assert "write ':cpuOnly' behind run 4 and ':all' behind run 3 and add --force" in answer.err
+    assert "--force" in two.bench("compare", "4:cpuOnly", "3:all").err
+    value = json.loads(two.bench("compare", "4:cpuOnly", "3:all", "--force", "--json").out)
+    assert [row["label"].split()[:4] for row in value["cases"]] == [
+        [f"block/{name}", "14x14x384", "fp16", "coreml"] for name in ("ncb", "ntb")
+    ]
+    assert all(row["comparison"]["ratio"]["value"] == pytest.approx(2, rel=0.01) for row in value["cases"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"device": "cuda"}, "differ in device (cuda and cpu). Where that is what is to be compared, write"
+         " ':cuda' behind run 3 and add --force"),
+        ({"precision": "fp16"}, "differ in precision (fp16 and fp32). Where that is what is to be compared,"
+         " write ':fp16' behind run 3 and ':fp32' behind run 1."),
+        ({"batch_size": 8}, "differ in batch (batch 8 and batch 1). Run the same suite twice"),
+    ],
+)  # fmt: skip
+def test_what_keeps_two_runs_apart_is_said(two, stored, changes, says):
+    stored.add_run(two.folder / "results/bench.db", {stored.case(**changes): 1e6}, at=2)
+    answer = two.bench("compare", "3", "1")
+    assert answer.code == 2
+    assert says in answer.err
 
 
 def test_a_name_that_is_several_things(two, monkeypatch):

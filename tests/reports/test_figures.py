@@ -7,9 +7,10 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
-from reports import figures, findings, scatter
-from reports import formatting as fmt
-from reports.tables import build, fused_facets, fused_pairs
+from models.spec import Case, ModelSpec
+from reports import figures, findings, savings_figure, scatter
+from reports.savings import fusion_savings
+from reports.tables import build, fused_facets
 from reports.thinning import share, thinned
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -24,12 +25,11 @@ def table(blocks_run):
 def drawings(table):
     facets = fused_facets(table)
     found = {(f.title, c): findings.cost_agreement(f, c) for f in facets for c in ("gmacs", "params_m")}
-    pairs = fused_pairs(table)
     return [
         *figures.latency_panels(facets, table.unit),
         *figures.rate_panels(facets),
         *scatter.cost_panels(facets, found, table.unit),
-        figures.fusion_panel(pairs, [row.label for row, _, _ in pairs]),
+        *savings_figure.panels([fusion_savings(table)], "fusion"),
         *figures.sample_panels(table.facets),
         figures.ledger_panel([("conversion", 5_000_000_000), ("timed work", 3_000_000_000)]),
     ]
@@ -78,7 +78,7 @@ def test_figures_say_nothing_twice(drawings):
 def test_digits_that_are_read_are_all_there(table, drawings):
     """Coordinates are rounded, text is not."""
     panel = next(drawing for drawing in drawings if drawing.name == "fusion")
-    ratios = [fmt.ratio_interval(gain.value, gain.low, gain.high) for _, _, gain in fused_pairs(table)]
+    ratios = [saving.ratio_text for saving in fusion_savings(table)]
     assert any(re.search(r"\d\.\d{3}", ratio) for ratio in ratios)
     assert all(ratio in texts(panel) for ratio in ratios)
 
@@ -197,3 +197,24 @@ def test_of_many_points_few_are_named(sample):
 def test_equal_lines_of_rate_are_few():
     assert scatter._round_rates(3.0, 3000.0) == [10.0, 100.0, 1000.0]
     assert scatter._round_rates(40.0, 150.0) == [50.0, 100.0]
+
+
+def test_weights_of_one_network_stay_apart_in_every_figure(sample):
+    """Their labels are longer than the margin, and differ in their ends alone."""
+    specs = [ModelSpec.of("nextvit_small", resolution=224, weights=f"sha256:{digit * 64}") for digit in "123"]
+    results = [
+        sample.measured(Case(spec, "onnxruntime"), 5.8 + place, 31.8, 100.0, seed=place)
+        for place, spec in enumerate(specs)
+    ]
+    table = build(sample.run_of(results))
+    (facet,) = table.facets
+    agreements = {(facet.title, c): findings.cost_agreement(facet, c) for c in ("gmacs", "params_m")}
+    drawn = [
+        *figures.latency_panels([facet], table.unit),
+        *figures.rate_panels([facet]),
+        *scatter.cost_panels([facet], agreements, table.unit),
+        *figures.sample_panels([facet]),
+    ]
+    for drawing in drawn:
+        found = texts(drawing)
+        assert [f"…{digit * 7}" in found for digit in "123"] == [True] * 3

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from models.spec import Case, ModelSpec
 from reports.sweep import Setting, step_words
-from reports.sweep_groups import splits, sweeps
+from reports.sweep_groups import grouped, splits, sweeps
 from reports.sweep_planes import heat_maps
 from reports.tables import build
 from tests.reports import sample_run
@@ -24,7 +24,8 @@ def table_of(results):
 
 
 def found_in(results):
-    return sweeps(table_of(results))
+    table = table_of(results)
+    return sweeps(table, grouped(table))
 
 
 def grid(name="nextvit_small", *, batches=(1, 2, 4), threads=(1, 2), sides=(224,), precisions=("fp32",)):
@@ -52,8 +53,8 @@ def test_cases_that_differ_in_swept_settings_alone_are_one_sweep():
 
 def test_one_value_along_every_axis_is_no_sweep(networks_run, blocks_run):
     assert found_in(measured(grid(batches=(2,), threads=(2,)))) == []
-    assert sweeps(build(networks_run)) == []
-    assert sweeps(build(blocks_run)) == []
+    for table in (build(networks_run), build(blocks_run)):
+        assert sweeps(table, grouped(table)) == []
 
 
 def test_two_cases_that_differ_in_two_settings_have_no_axis():
@@ -105,11 +106,11 @@ def test_another_protocol_is_another_sweep_and_named():
     found = found_in(results)
     assert [sweep.varied for sweep in found] == [("threads",), ("threads",)]
     assert [sweep.label for sweep in found] == ["nextvit_small (1)", "nextvit_small (2)"]
-    assert splits(table_of(results)) == [
+    assert splits(grouped(table_of(results))) == [
         "nextvit_small is in 2 parts that share no axis: their protocols differ in graph."
     ]
     assert found[0].frame != found[1].frame
-    assert splits(table_of(measured(cases))) == []
+    assert splits(grouped(table_of(measured(cases)))) == []
 
 
 def test_one_number_of_threads_does_not_stand_for_two_ways_of_running():
@@ -119,7 +120,7 @@ def test_one_number_of_threads_does_not_stand_for_two_ways_of_running():
     ]
     (sweep,) = found_in(results)
     assert sweep.values("batch") == [1, 2]
-    assert "intra_op_num_threads" in splits(table_of(results))[0]
+    assert "intra_op_num_threads" in splits(grouped(table_of(results)))[0]
 
 
 def test_the_machines_peaks_are_none_of_it(sample):

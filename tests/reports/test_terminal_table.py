@@ -5,14 +5,17 @@ from __future__ import annotations
 import dataclasses
 import io
 import os
+import re
 from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
+from models.spec import Case, ModelSpec
 from reports.records import CaseResult
 from reports.terminal import print_table
+from runners.measurement import Failure
 
 GOLDEN = Path(__file__).with_name("golden")
 
@@ -111,3 +114,34 @@ def test_names_from_outside_cannot_inject_markup(sample):
     named = dataclasses.replace(case, model=dataclasses.replace(case.model, name="[bold red]x[/]"))
     text = printed(sample.run_of([sample.measured(named, 0.2, 1.0, 90.0, seed=1)]), 120)
     assert "[bold red]x[/]" in text
+
+
+def weights_of(sample, *seeds: int, name: str = "nextvit_small"):
+    """Results of checkpoints of one network, whose digests begin with the seed."""
+    specs = [ModelSpec.of(name, resolution=224, weights=f"sha256:{seed:02x}{62 * 'a'}") for seed in seeds]
+    return [
+        sample.measured(Case(spec, "onnxruntime"), 5.8, 31.8, 100.0 + place, seed=place)
+        for place, spec in enumerate(specs)
+    ]
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+def test_two_weights_of_a_network_stay_apart(width, sample):
+    lines = printed(sample.run_of(weights_of(sample, 18, 52, 86)), width).splitlines()
+    rows = [line for line in lines if line.startswith("  next")]
+    digits = [re.search(r"[:…](\d\d)", row) for row in rows]
+    assert sorted(found[1] for found in digits if found) == ["12", "34", "56"]
+    assert max(map(cell_len, rows)) <= width
+
+
+@pytest.mark.parametrize("width", [40, 60, 120])
+def test_weights_that_were_built_and_not_timed_stay_apart_too(width, sample):
+    results = [
+        dataclasses.replace(
+            one, rounds=(), failure=Failure("unavailable", "no NVIDIA GPU here", "", built=True)
+        )
+        for one in weights_of(sample, 18, 52)
+    ]
+    lines = printed(sample.run_of(results), width).splitlines()
+    assert [any(seed in line for line in lines) for seed in ("12a", "34a")] == [True, True]
+    assert [line for line in lines if cell_len(line) > width] == []
