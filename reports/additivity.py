@@ -1,7 +1,8 @@
 """Do the parts add up: the sum of separately measured parts against the whole network, and what is left over.
 
 Which parts a network has, and how often, the run's plan read from the model. Sum and whole are compared round
-by round, so that both were taken within one pass; the interval is that of any median, across rounds.
+by round, so that both were taken within one pass, and by windows where a part took turns with the whole; the
+interval is that of any median, across rounds.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from reports.grids import Cell, Grid, Line, number
 from reports.intervals import median_interval
 from reports.layer_names import module_paths
 from reports.layers import mean_layers
-from reports.rounds import round_logs
+from reports.rounds import logs_by_round, round_logs
 from reports.sections import Section
 from reports.tables import Row, RunTable, settings
 
@@ -156,14 +157,12 @@ def _balance(whole: Row, parts: Sequence[tuple[str, str]], rows: Mapping[str, Ro
     places: dict[str, list[str]] = defaultdict(list)
     for path, part_id in parts:
         places[part_id].append(path)
-    logs = {part_id: round_logs(rows[part_id].measurement) for part_id in places}
-    whole_logs = round_logs(whole.measurement)
-    common = sorted(set(whole_logs).intersection(*logs.values()))
+    of_whole = {part_id: logs_by_round(rows[part_id].measurement, whole.measurement) for part_id in places}
+    common = sorted(set.intersection(*map(set, of_whole.values())))
     if not common:
         return None
-    sums = np.log(
-        [sum(len(at) * math.exp(logs[part_id][r]) for part_id, at in places.items()) for r in common]
-    )
+    whole_logs = round_logs(whole.measurement)
+    shares = np.log([sum(len(at) * math.exp(of_whole[i][r]) for i, at in places.items()) for r in common])
     inside = _inside(whole, [path for path, _ in parts])
     return Balance(
         whole,
@@ -172,8 +171,8 @@ def _balance(whole: Row, parts: Sequence[tuple[str, str]], rows: Mapping[str, Ro
             for part_id, at in places.items()
         ),
         len(common),
-        median_interval(sums)[0],
-        median_interval(sums - np.array([whole_logs[r] for r in common])),
+        median_interval(shares + np.array([whole_logs[r] for r in common]))[0],
+        median_interval(shares),
     )
 
 

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from reports.rounds import Floats, round_logs
+from reports.rounds import Floats, round_logs, turn_logs
 from reports.verdicts import ALPHA, DELTA, holm, p_beyond, protocol_mismatch
 from runners.measurement import Measurement
 
 Signs = npt.NDArray[np.int8]
+Turns = Mapping[int, Sequence[tuple[int, int, float]]]
+Compared = tuple[Floats, Floats, Floats]
 # Between batches a machine drifts, on a shared one by percents, which no interval of unpaired rounds holds.
 BATCHES_DELTA = 0.05
 
@@ -68,15 +70,21 @@ def order(
 ) -> Ordering:
     """Compares every pair, paired by round, at `delta`, all pairs one family (Holm).
 
+    Where processes took turns, a round's ratio is that of their windows, as in a comparison of two cases.
+
     The chance that any two cases which are equal within `delta` are put apart is 5 % at most, however many
     there are. Of `batched` cases those without a common round are compared too, unpaired, at BATCHES_DELTA.
     Names are the caller's. Raises ProtocolMismatchError.
     """
     _require_one_protocol(list(measurements.values()))
-    logs = _matrix([round_logs(measurement) for measurement in measurements.values()])
+    found = list(measurements.values())
+    rounds = [round_logs(measurement) for measurement in found]
+    columns = {index: place for place, index in enumerate(sorted({i for case in rounds for i in case}))}
+    logs = _matrix(rounds, columns)
     signs = np.zeros((len(logs), len(logs)), dtype=np.int8)
     left, right = np.triu_indices(len(logs), k=1)
-    signs[left, right] = _told_apart(logs, delta=delta, batched=batched)
+    pairs = _pairs(logs, _in_turns(found, columns))
+    signs[left, right] = _told_apart(logs, pairs, delta=delta, batched=batched)
     signs[right, left] = -signs[left, right]
     return Ordering({name: place for place, name in enumerate(measurements)}, _closed(signs))
 
@@ -96,18 +104,25 @@ def kendall_tau(signs: Sequence[tuple[int, int]]) -> float | None:
     return float(first @ second) / untied if untied else None
 
 
-def _matrix(logs: Sequence[Mapping[int, float]]) -> Floats:
-    """(cases, rounds), NaN where a case has no such round."""
-    columns = {index: place for place, index in enumerate(sorted({i for case in logs for i in case}))}
+def _matrix(logs: Sequence[Mapping[int, float]], columns: Mapping[int, int]) -> Floats:
+    """(cases, rounds), NaN where a case has no such round; `columns` are the places of the rounds."""
     matrix = np.full((len(logs), len(columns)), np.nan)
     for row, case in zip(matrix, logs, strict=True):
         row[[columns[index] for index in case]] = list(case.values())
     return matrix
 
 
-def _told_apart(logs: Floats, *, delta: float, batched: bool) -> Signs:
-    """1, -1 or 0 for every pair of rows in the order of `np.triu_indices`."""
-    means, errors, counts = (np.concatenate(part) for part in zip(*_pairs(logs), strict=True))
+def _in_turns(found: Sequence[Measurement], columns: Mapping[int, int]) -> Turns:
+    """By the place of a case: a later case, a round's column, and the logarithm of their ratio in it."""
+    turns: dict[int, list[tuple[int, int, float]]] = {}
+    for (place, later), logs in turn_logs(found).items():
+        turns.setdefault(place, []).extend((later, columns[index], log) for index, log in logs.items())
+    return turns
+
+
+def _told_apart(logs: Floats, pairs: Sequence[Compared], *, delta: float, batched: bool) -> Signs:
+    """1, -1 or 0 for every pair of rows in the order of `np.triu_indices`; `pairs` are those of `_pairs`."""
+    means, errors, counts = (np.concatenate(part) for part in zip(*pairs, strict=True))
     degrees, margins = counts - 1.0, np.full(means.size, math.log1p(delta))
     if batched:
         apart = counts == 0
@@ -120,11 +135,13 @@ def _told_apart(logs: Floats, *, delta: float, batched: bool) -> Signs:
     return signs
 
 
-def _pairs(logs: Floats) -> list[tuple[Floats, Floats, Floats]]:
+def _pairs(logs: Floats, turns: Turns) -> list[Compared]:
     """(mean difference, its standard error, pairs of rounds) of each row to all later ones."""
     found = [(np.empty(0), np.empty(0), np.empty(0))]
     for place in range(len(logs) - 1):
         differences = logs[place] - logs[place + 1 :]
+        for later, column, log in turns.get(place, ()):
+            differences[later - place - 1, column] = log
         there = ~np.isnan(differences)
         counts = there.sum(axis=1).astype(np.float64)
         means = np.where(there, differences, 0.0).sum(axis=1) / np.maximum(counts, 1.0)
@@ -156,7 +173,7 @@ def _welch_pairs(logs: Floats) -> tuple[Floats, Floats, Floats]:
 def _closed(signs: Signs) -> Signs:
     """What follows from the verdicts: a slower than b and b than c makes a slower than c.
 
-    Where that contradicts itself, which only cases of different rounds can do, there is a tie.
+    Where that contradicts itself, which only cases of different rounds or of turns can do, there is a tie.
     """
     slower = signs > 0
     while True:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy.typing as npt
 from runners.measurement import Measurement, Round, is_disturbed
 
 Floats = npt.NDArray[np.float64]
+Pair = tuple[Round, Round]
 
 
 class Taken(Protocol):
@@ -54,29 +55,55 @@ def round_logs(measurement: Measurement) -> dict[int, float]:
 
 
 def paired_logs(a: Measurement, b: Measurement) -> list[float]:
+    """The values of `logs_by_round`."""
+    return list(logs_by_round(a, b).values())
+
+
+def logs_by_round(a: Measurement, b: Measurement) -> dict[int, float]:
     """For each round that both have, by index, the logarithm of the time of `a` over that of `b`.
 
-    Where both processes took turns with each other it is the median over the windows that they worked one
-    right after the other: what slowed the machine down for a second is in both. Of attempts the first counts
-    that was undisturbed on both sides. Otherwise it is the ratio of the two rounds' medians.
+    Where both processes took turns with each other it is that of `turn_logs`, otherwise the ratio of the two
+    rounds' medians.
     """
     left, right = round_logs(a), round_logs(b)
-    in_turns = _in_turns(a, b)
-    return [in_turns.get(index, left[index] - right[index]) for index in sorted(left.keys() & right.keys())]
+    in_turns = turn_logs([a, b]).get((0, 1), {})
+    return {
+        index: in_turns.get(index, left[index] - right[index]) for index in sorted(left.keys() & right.keys())
+    }
 
 
-def _in_turns(a: Measurement, b: Measurement) -> Mapping[int, float]:
-    """The rounds whose processes were alive together, by index."""
-    ours, theirs = ({company: r for r in side.rounds if (company := _company(r))} for side in (a, b))
-    together = [(ours[company], theirs[company]) for company in ours.keys() & theirs.keys()]
-    together = [pair for pair in together if pair[0].round_index == pair[1].round_index]
-    together.sort(key=lambda pair: (pair[0].round_index, pair[0].attempt))
-    found = {}
-    for index, tried in itertools.groupby(together, key=lambda pair: pair[0].round_index):
-        pairs = list(tried)
-        calm = (pair for pair in pairs if not any(is_disturbed(r.flags) for r in pair))
-        found[index] = _between(*next(calm, pairs[-1]))
-    return found
+def turn_logs(measurements: Sequence[Measurement]) -> dict[tuple[int, int], dict[int, float]]:
+    """Of every two whose processes took turns, by their places, the first one's time over the other's.
+
+    A logarithm for each round index in which they did: the median over the windows that they worked one right
+    after the other, so what slowed the machine down for a second is in both. Of attempts the first counts
+    that was undisturbed on both sides, else the last.
+    """
+    companies: dict[tuple[int, int], list[tuple[int, Round]]] = defaultdict(list)
+    for place, measurement in enumerate(measurements):
+        for taken in measurement.rounds:
+            if company := _company(taken):
+                companies[taken.round_index, company].append((place, taken))
+    tried: dict[tuple[int, int], dict[int, list[Pair]]] = defaultdict(lambda: defaultdict(list))
+    windows: dict[int, Floats] = {}
+    for (index, _), members in companies.items():
+        windows |= {id(taken): _window_logs(taken) for _, taken in members if len(members) > 1}
+        for (place, one), (later, other) in itertools.combinations(members, 2):
+            tried[place, later][index].append((one, other))
+    counted = {
+        places: {index: _counted(pairs) for index, pairs in found.items()} for places, found in tried.items()
+    }
+    return {
+        places: {index: _between(windows[id(a)], windows[id(b)]) for index, (a, b) in found.items()}
+        for places, found in counted.items()
+    }
+
+
+def _counted(pairs: Sequence[Pair]) -> Pair:
+    """The attempt that counts."""
+    in_order = sorted(pairs, key=lambda pair: pair[0].attempt)
+    calm = (pair for pair in in_order if not any(is_disturbed(taken.flags) for taken in pair))
+    return next(calm, in_order[-1])
 
 
 def _company(taken: Round) -> int:
@@ -84,13 +111,14 @@ def _company(taken: Round) -> int:
     return int(taken.environment.get("turns", {}).get("company", 0))
 
 
-def _between(one: Round, other: Round) -> float:
-    """Median over the windows of the logarithm of one's median over the other's."""
-    pairs = zip(_window_logs(one), _window_logs(other), strict=False)  # one may have a window more
-    return float(np.median([left - right for left, right in pairs]))
+def _between(ours: Floats, theirs: Floats) -> float:
+    """Median over the windows; one side may have a window more."""
+    count = min(ours.size, theirs.size)
+    return float(np.median(ours[:count] - theirs[:count]))
 
 
 def _window_logs(taken: Round) -> Floats:
+    """The logarithm of each window's median."""
     ends = np.cumsum(taken.environment["turns"]["windows"])
     windows = np.split(per_inference_ns(taken), ends[:-1])
     return np.array([math.log(float(np.median(window))) for window in windows])

@@ -6,6 +6,7 @@ import io
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -47,6 +48,28 @@ def test_parts_are_counted_and_added_up(sample):
     assert found.rounds == 5
     assert "its 4 parts" in additivity.sentence(found)
     assert "less" in additivity.sentence(found)
+
+
+@pytest.mark.parametrize(("in_turns", "ratio"), [(True, 20 / 72), (False, 30 / 72)])
+def test_parts_in_turns_with_the_whole_are_compared_window_by_window(sample, in_turns, ratio):
+    """The part had one slow window more than the network, so its rounds' medians are half as long again."""
+
+    def windowed(one, speeds):
+        rounds = []
+        for r in one.rounds:
+            samples = np.round(np.median(r.samples_ns) * np.repeat(speeds, 2)).astype(np.int64)
+            turns = {"turns": {"company": 7 + r.round_index, "windows": [2] * len(speeds)}}
+            rounds.append(replace(r, samples_ns=samples, environment=turns if in_turns else {}))
+        return replace(one, rounds=tuple(rounds))
+
+    def changes(results):
+        whole, stem, ncb = results
+        return [windowed(whole, (1, 1, 1, 1.5, 1.5)), windowed(stem, (1, 1.5, 1, 1.5, 1.5)), ncb]
+
+    parts = [("stem", STEM.id), ("head", STEM.id)]
+    (found,) = additivity.balances(build(run(sample, changes=changes, parts=parts)))
+    assert found.ratio[0] == pytest.approx(ratio, rel=1e-2)
+    assert found.total_ns == pytest.approx(found.ratio[0] * found.whole.summary.median_ns)
 
 
 def test_the_interval_is_that_of_the_rounds(sample):

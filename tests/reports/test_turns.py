@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from reports.ranking import order
 from reports.rounds import paired_logs
 from reports.verdicts import Verdict, compare
 from runners.measurement import Measurement, Phases, Protocol, Round
@@ -98,3 +99,40 @@ def test_the_windows_survive_the_store(store, begin):
         store.append(info.run_id, case.id, taken(0, time_ns, company=7), artifact=None)
     one, other = (result.measurement for result in store.load_run(info.run_id).results)
     assert math.exp(paired_logs(one, other)[0]) == pytest.approx(1.01, rel=1e-6)
+
+
+UNEQUAL = ((1.0, 1.0, 1.0, 1.5, 1.5), (1.0, 1.5, 1.0, 1.5, 1.5))  # one window apart, and so are their medians
+
+
+def in_turns(time_ns: float, speeds: Sequence[float], *, company: int = 1) -> Measurement:
+    """Six rounds, each of a company of its own; company 0 took no turns."""
+    rounds = (taken(i, time_ns, company=company and company + i, speeds=speeds) for i in range(6))
+    return measured(*rounds)
+
+
+@pytest.mark.parametrize(("company", "signs"), [(1, (0, 1, 1)), (0, (-1, 1, 0))])
+def test_a_ranking_takes_the_ratios_of_windows(company, signs):
+    """As a comparison of two of its cases does; of whole rounds the medians alone are left."""
+    cases = {
+        "a": in_turns(2e6, UNEQUAL[0], company=company),
+        "b": in_turns(2e6, UNEQUAL[1], company=company),
+        "c": in_turns(3e6, UNEQUAL[0], company=company),
+    }
+    found = order(cases)
+    pairs = (("a", "b"), ("c", "a"), ("c", "b"))
+    assert tuple(found.sign(*pair) for pair in pairs) == signs
+    for (one, other), sign in zip(pairs, signs, strict=True):
+        pair = compare(cases[one], cases[other], paired=True)
+        assert pair is not None
+        assert pair.differs == bool(sign)
+
+
+def test_companies_of_a_ranking_are_told_apart():
+    """Where a case took turns with one of two others, only their ratio is that of the windows."""
+    cases = {
+        "a": in_turns(2e6, UNEQUAL[0]),
+        "b": in_turns(2e6, UNEQUAL[1]),
+        "c": in_turns(2e6, UNEQUAL[1], company=20),
+    }
+    found = order(cases)
+    assert [found.sign("a", other) for other in ("b", "c")] == [0, -1]
