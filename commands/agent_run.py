@@ -16,22 +16,22 @@ from commands import NOT_TIMED, OK, SOME_FAILED, UsageError, options
 from commands.agent import outbox
 from commands.agent_packages import case_of, sent_of
 from commands.device_hosts import connect, only_one_on
+from commands.device_progress import DeviceProgress
 from commands.device_store import finish_if_complete, run_of
 from commands.devices import driver
 from commands.only_one import RunBusyError, only_one
 from commands.recording import Recording
 from commands.timing import comparison
 from device_agents import outbox as outboxes
-from device_agents.bodies import RoundTaken, body_of
 from device_agents.forms import FormError
 from device_agents.host import Host
 from device_agents.interleaved import Commit, Turns
 from device_agents.job import DeviceTiming
-from device_agents.journal import Entry
 from device_agents.outbox import Waiting
 from device_agents.problems import DeviceProblem
 from models.spec import digest
 from models.tables import suggest
+from reports.progress import Progress
 from runners import environment
 from runners.measurement import Failure, Round
 from runners.suite import DeviceBusyError
@@ -189,16 +189,18 @@ def _run_jobs(args: argparse.Namespace, info: DriverInfo, jobs: Sequence[Waiting
 
 
 def _take_turns(args: argparse.Namespace, info: DriverInfo, jobs: Sequence[Waiting], commit: Commit) -> None:
-    def connected() -> Host:
-        return connect(
-            info, jobs[0].folder.parent, observe=_observed, alias=args.device or "", install=args.install
-        )
-
     if info.name == "coremltools":
         _by_coremltools(args, info, jobs, commit)
         return
     groups = {job.case.id: f"{comparison(job.case)} {job.case.compute_unit}" for job in jobs}
-    Turns(info.name, connected, commit, groups=groups).run(jobs)
+    with Progress() as progress:
+        shown = DeviceProgress(progress)
+
+        def connected() -> Host:
+            outbox, alias = jobs[0].folder.parent, args.device or ""
+            return connect(info, outbox, observe=shown.observed, alias=alias, install=args.install)
+
+        Turns(info.name, connected, commit, groups=groups, observe=shown.launched).run(jobs)
 
 
 def _by_coremltools(
@@ -239,13 +241,6 @@ def _begin(store: Store, args: argparse.Namespace, info: DriverInfo, jobs: Seque
         environment=environment.describe_machine(),
         cases=list({job.case.id: job.case for job in jobs}.values()),
     )
-
-
-def _observed(entry: Entry) -> None:
-    body = body_of(entry)
-    told = f"round {body.round_index + 1}" if isinstance(body, RoundTaken) else entry.kind
-    if entry.kind not in ("begin", "closed"):
-        print(f"device: {told}", file=sys.stderr, flush=True)
 
 
 def _tell(args: argparse.Namespace, rows: Sequence[_Row], store: Path) -> int:

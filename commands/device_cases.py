@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from commands import artifacts, options
 from commands.device_hosts import SeveralDevicesError, connect, only_one_on
+from commands.device_progress import DeviceProgress
 from commands.devices import driver_of
 from commands.timing import comparison
 from converters.artifact import Artifact
@@ -20,10 +21,10 @@ from device_agents import outbox as outboxes
 from device_agents.host import Host
 from device_agents.interleaved import Turns
 from device_agents.job import DeviceTiming
-from device_agents.journal import Entry
 from device_agents.outbox import Origin, Sent, Waiting
 from device_agents.problems import DeviceProblem
 from models.spec import Case
+from reports.progress import Progress
 from reports.records import RunInfo
 from runners.measurement import Failure, Round, Timing
 from runners.runner import RunnerError
@@ -38,10 +39,7 @@ AWAY = ("tool_missing", "unplugged")
 
 @dataclass(frozen=True)
 class DeviceCases:
-    """The cases by id with their files. `outbox` is the folder where jobs wait, of this run or others.
-
-    `observe` is told what a device does, as a line for people.
-    """
+    """The cases with their files. `outbox` is the folder where jobs wait, of this run or others."""
 
     cases: Mapping[Case, Artifact]
     info: RunInfo
@@ -49,7 +47,7 @@ class DeviceCases:
     outbox: Path
     args: argparse.Namespace
     commit: Commit
-    observe: Callable[[str], None]
+    progress: Progress
 
     def run(self) -> None:
         """Jobs for all, then their rounds, device by device. Raises DeviceBusyError, StoreError, OSError."""
@@ -71,26 +69,24 @@ class DeviceCases:
         # bench.toml's budget is for processes of this machine; a phone's launches take seconds each
         budget = self.timing.max_seconds if self.args.max_seconds is not None else None
         began = time.monotonic()
+        shown = DeviceProgress(self.progress)
         turns = Turns(
             info.name,
-            lambda: self._connected(info),
+            lambda: self._connected(info, shown),
             lambda waiting, outcome: self.commit(waiting.case.id, self._told(outcome, info)),
             seed=self.timing.seed,
             groups={job.case.id: f"{comparison(job.case)} {job.case.compute_unit}" for job in jobs},
             stop=lambda: budget is not None and time.monotonic() - began > budget,
+            observe=shown.launched,
         )
         with only_one_on(info.name):
             turns.run(jobs)
 
-    def _connected(self, info: DriverInfo) -> Host:
+    def _connected(self, info: DriverInfo, shown: DeviceProgress) -> Host:
         try:
-            return connect(info, self.outbox, observe=self._observed)
+            return connect(info, self.outbox, observe=shown.observed)
         except SeveralDevicesError as error:
             raise DeviceProblem("unplugged", str(error)) from None
-
-    def _observed(self, entry: Entry) -> None:
-        if entry.kind == "round":
-            self.observe(f"round {entry.body['round_index'] + 1} of {self.timing.min_rounds}")
 
     def _told(self, outcome: Round | Failure, info: DriverInfo) -> Round | Failure:
         """A device that is away: what waits for it, and the command that goes on."""

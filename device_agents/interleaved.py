@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -12,13 +11,26 @@ from device_agents.bodies import Failed, body_of
 from device_agents.host import Host, Outbox, Taken
 from device_agents.outbox import Waiting
 from device_agents.problems import DeviceProblem
-from device_agents.rounds import check_outputs, rounds_of
+from device_agents.rounds import Compared, check_outputs, rounds_of
 from runners.measurement import Failure, Round
 from runners.schedule import Order
 
 MAX_FORGOTTEN = 1000  # what an order may list
 
 Commit = Callable[[Waiting, Round | Failure], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """A launch that is about to begin: of which job, for its round `round_index`.
+
+    `done` of the `planned` rounds of all jobs are here; a job that has failed gives no more.
+    """
+
+    waiting: Waiting
+    round_index: int
+    done: int
+    planned: int
 
 
 @dataclass
@@ -28,7 +40,7 @@ class Turns:
     `connect` gives the host, or raises DeviceProblem where no device can be used; it is not asked where
     nothing is left to measure. `commit` is told every round and failure that the outbox holds, those of
     earlier commands first: what it knows already it leaves out. Jobs of one group of `groups` (by the case's
-    id) take turns; the groups follow each other. `stop` is asked before every launch.
+    id) take turns; the groups follow each other. `stop` is asked before every launch, `observe` told of it.
     """
 
     driver: str
@@ -37,6 +49,7 @@ class Turns:
     seed: int = 0
     groups: Mapping[str, str] = field(default_factory=dict)
     stop: Callable[[], bool] = lambda: False
+    observe: Callable[[Launch], None] = lambda launch: None
     ended: list[str] = field(default_factory=list)
 
     def run(self, jobs: Sequence[Waiting]) -> None:
@@ -51,7 +64,7 @@ class Turns:
         try:
             host = self.connect()
             for group in self._by_group(left):
-                self._take_turns(host, group)
+                self._take_turns(host, group, running)
         except DeviceProblem as problem:
             for one in left:
                 one.fail(problem)
@@ -61,13 +74,15 @@ class Turns:
         for name in dict.fromkeys(names):
             yield [one for one, other in zip(running, names, strict=True) if other == name]
 
-    def _take_turns(self, host: Host, group: Sequence[_Running]) -> None:
+    def _take_turns(self, host: Host, group: Sequence[_Running], every: Sequence[_Running]) -> None:
         """Raises DeviceProblem where the device is away: no other job can go on then."""
         by_id = {one.waiting.job.job_id: one for one in group}
         order = Order(tuple(by_id), seed=self.seed)
         for turn in itertools.count():
             for one in (by_id[job_id] for job_id in order.of(turn)):
                 if not one.over and one.rounds <= turn and not self.stop():
+                    done, planned = sum(each.rounds for each in every), sum(each.wanted for each in every)
+                    self.observe(Launch(one.waiting, one.rounds, done, planned))
                     self._advance(host, one)
             if self.stop() or all(one.over for one in group):
                 return
@@ -96,7 +111,12 @@ class _Running:
         self.rounds = 0
         self.over = False
         self._is_compared = False
-        self._error = math.nan
+        self._outputs = Compared()
+
+    @property
+    def wanted(self) -> int:
+        """Rounds that it has or will have."""
+        return self.rounds if self.over else self.waiting.job.timing.rounds
 
     def take(self) -> None:
         """Hand on what is new in the journal; rounds after the outputs were compared, where they can be."""
@@ -105,7 +125,7 @@ class _Running:
         taken = Taken(self.waiting.job, self.box.journal, self.box.outputs())
         if not self._compared(taken):
             return
-        found = rounds_of(taken, driver=self.driver, output_error=self._error, modules=self.waiting.modules)
+        found = rounds_of(taken, driver=self.driver, outputs=self._outputs, modules=self.waiting.modules)
         for one in found[self.rounds :]:
             self.commit(self.waiting, one)
         self.rounds = len(found)
@@ -131,12 +151,12 @@ class _Running:
             self._end()
             return False
         try:
-            self._error, failure = check_outputs(taken, references, tolerance=self.waiting.tolerance)
+            self._outputs = check_outputs(taken, references, tolerance=self.waiting.tolerance)
         except DeviceProblem as problem:
-            failure = problem.failure()
-        if failure is not None:
-            self._fail(failure)
-        self._is_compared = failure is None
+            self._outputs = Compared(failure=problem.failure())
+        if self._outputs.failure is not None:
+            self._fail(self._outputs.failure)
+        self._is_compared = self._outputs.failure is None
         return self._is_compared
 
     def _fail(self, failure: Failure) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -25,13 +25,22 @@ from device_agents.job import DeviceJob, read_sets
 from device_agents.journal import Journal
 from device_agents.placement import left_neural_engine, shares
 from device_agents.problems import DeviceProblem
-from runners.measurement import Failure, Phases, Protocol, Round
-from runners.verify import relative_error
+from runners.measurement import Failure, Phases, Protocol, Round, Top1
+from runners.verify import relative_error, top1_of, total_top1
 
 TIMED = "MLModel.prediction with inputs and output buffers made before"
 HOT = ("serious", "critical")
 Array = npt.NDArray[Any]
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A device's outputs against the references: largest relative error (NaN: not compared), agreement."""
+
+    error: float = float("nan")
+    top1: Top1 | None = None
+    failure: Failure | None = None
 
 
 def protocol_of(job: DeviceJob, received: Received, *, driver: str) -> Protocol:
@@ -57,9 +66,9 @@ def protocol_of(job: DeviceJob, received: Received, *, driver: str) -> Protocol:
 
 
 def rounds_of(
-    taken: Taken, *, driver: str, output_error: float, modules: Mapping[str, str] | None = None
+    taken: Taken, *, driver: str, outputs: Compared, modules: Mapping[str, str] | None = None
 ) -> tuple[Round, ...]:
-    """Every round in the journal. `output_error` is that of the outputs, NaN where they were not compared.
+    """Every round in the journal. `outputs` are the launch's own, compared once for all of its rounds.
 
     `modules` is the module path by the name of an operation's output, where the package tells it.
     """
@@ -89,7 +98,8 @@ def rounds_of(
                 samples_ns=np.array(body.samples_ns, dtype=np.int64),
                 warmup_ns=np.array(body.warmup_ns, dtype=np.int64),
                 steady=body.steady,
-                output_error=output_error,
+                output_error=outputs.error,
+                top1=outputs.top1,
                 phases=Phases(load_ns=load_ns, warmup_ns=body.warmup_span_ns, timed_ns=body.timed_span_ns),
                 started_at_ns=body.started_at_ns,
                 environment=environment,
@@ -100,10 +110,8 @@ def rounds_of(
     return tuple(sorted(found, key=lambda taken_round: taken_round.round_index))
 
 
-def check_outputs(
-    taken: Taken, references: Sequence[Array], *, tolerance: float
-) -> tuple[float, Failure | None]:
-    """(largest relative error, the failure where it is beyond `tolerance`), for the model's only output.
+def check_outputs(taken: Taken, references: Sequence[Array], *, tolerance: float) -> Compared:
+    """The model's only output, with the failure where its error is beyond `tolerance`.
 
     Raises DeviceProblem where the outputs are missing or of another shape than the references.
     """
@@ -116,20 +124,23 @@ def check_outputs(
             "bad_job",
             f"{len(sets)} sets of {len(named.tensors)} outputs against {len(references)} references",
         )
-    errors = []
+    errors, agreed = [], []
     for index, ((output,), reference) in enumerate(zip(sets, references, strict=True)):
         if output.size != reference.size:
             message = f"output {index} has shape {output.shape}, the reference {reference.shape}"
-            return float("nan"), Failure("wrong_output", message, "Convert the model again.")
-        errors.append(relative_error(output.reshape(reference.shape), reference))
-    worst = float(np.max(errors))
+            return Compared(failure=Failure("wrong_output", message, "Convert the model again."))
+        shaped = output.reshape(reference.shape)
+        errors.append(relative_error(shaped, reference))
+        agreed.append(top1_of(shaped, reference))
+    worst, top1 = float(np.max(errors)), total_top1(one for one in agreed if one is not None)
     if worst <= tolerance:
-        return worst, None
+        return Compared(worst, top1)
     message = (
         f"the device's outputs are off by {worst:.3g} relative to the reference (tolerance {tolerance:.3g})"
     )
     advice = "Compare the compute units: where cpuOnly is right, the accelerator computes something else."
-    return worst, Failure("wrong_output", message, advice, detail={"relative_error": str(worst)})
+    failure = Failure("wrong_output", message, advice, detail={"relative_error": str(worst)})
+    return Compared(worst, top1, failure)
 
 
 def _facts(journal: Journal, received: Received, operations: Sequence[Operation]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from reports.console import PlainConsole
 from reports.formatting import span
 
 _BAR_WIDTH = 40
+_LINE_EVERY_NS = 10_000_000_000
 
 
 class _PatientConsole(PlainConsole):
@@ -40,6 +41,7 @@ class Progress:
         self._live: Live | None = None
         self._printed: set[str] = set()
         self._last_pass = -1
+        self._last_line_ns = self._started_ns
 
     def __enter__(self) -> Self:
         self._started_ns = self._clock_ns()
@@ -72,6 +74,29 @@ class Progress:
         line = f"measuring, round {round_index + 1}: {done}/{planned} done{left}"
         self._show(done, planned, where, left, line=line if round_index != self._last_pass else "")
         self._last_pass = round_index
+
+    def launch(
+        self,
+        done: int,
+        planned: int,
+        case_label: str,
+        *,
+        round_index: int,
+        rounds: int,
+        eta_ns: int | None = None,
+    ) -> None:
+        """`done` of `planned` rounds are here, and a device takes round `round_index` of a case's `rounds`.
+
+        Where there is no terminal, each pass over the cases begins with a line, and a long one has more.
+        """
+        left = f", about {span(eta_ns)} left" if eta_ns is not None else ""
+        what = f"{case_label}, round {round_index + 1} of {rounds}"
+        now_ns = self._clock_ns()
+        is_due = round_index != self._last_pass or now_ns - self._last_line_ns >= _LINE_EVERY_NS
+        line = f"measuring {what}: {done}/{planned} done{left}" if is_due else ""
+        self._show(done, planned, f"Measuring {what}", left, line=line)
+        if is_due:
+            self._last_pass, self._last_line_ns = round_index, now_ns
 
     def training(
         self, done: int, total: int, where: str, *, eta_ns: int | None = None, line: str = ""

@@ -56,6 +56,7 @@ def test_a_model_is_measured_on_this_machine(agent, model, tmp_path, capsys):
     value = json.loads(told.out)
     (case,) = value["cases"]
     assert code == value["exit_code"] == 0
+    assert "round 2 of 2: 1/2 done, about" in told.err
     assert case.keys() >= WANTED
     assert case["rounds"] == 2
     assert case["median_ns"] > 0

@@ -105,10 +105,21 @@ def test_without_a_phone_jobs_wait_and_the_next_command_is_told(suite, tmp_path)
 def test_rounds_of_a_phone_in_software_are_marked_resumed_and_not_doubled(suite):
     answer = suite("--device", "simulated", "--compute-unit", "all,cpuOnly")
     assert answer.code == 0, answer.err
+    told = [line.partition("] ")[2] for line in answer.err.splitlines() if "measuring" in line]
+    case = "measuring block/repvgg 7x7x16 fp16 coreml simulated"
+    assert [line.partition(", about")[0] for line in told] == [
+        f"{case} all, round 1 of 2: 0/4 done",
+        f"{case} all, round 2 of 2: 1/4 done",
+        f"{case} cpuOnly, round 1 of 2: 2/4 done",
+        f"{case} cpuOnly, round 2 of 2: 3/4 done",
+    ]
+    assert ["about" in line for line in told] == [False, True, True, True]
     assert "SIMULATED: 2 of 2 results come from no device" in answer.out
     assert "cpuOnly" in answer.out
     value = document(suite("--device", "simulated", "--compute-unit", "all,cpuOnly", "--json"))
     assert rounds_of(value) == [2, 2]
+    again = suite("--device", "simulated", "--compute-unit", "all,cpuOnly")
+    assert "measuring" not in again.err
     assert all("simulated" in [flag["name"] for flag in case["flags"]] for case in value["cases"])
     fresh = document(suite("--device", "simulated", "--compute-unit", "all,cpuOnly", "--json", "--fresh"))
     assert fresh["run"]["run_id"] != value["run"]["run_id"]

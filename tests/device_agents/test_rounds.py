@@ -12,14 +12,15 @@ from device_agents.forms import FormError
 from device_agents.job import read_sets
 from device_agents.modelbench import aggregate, drift
 from device_agents.placement import by_block, shares
-from device_agents.rounds import check_outputs, rounds_of
+from device_agents.rounds import Compared, check_outputs, rounds_of
 from device_agents.simulated_engine import DEFAULT_OPERATIONS
+from runners.measurement import Top1
 
 
 def test_rounds_carry_the_raw_samples_and_a_protocol_of_their_own(bench):
     one = bench()
     taken = one.run()
-    rounds = rounds_of(taken, driver="iphone", output_error=0.5)
+    rounds = rounds_of(taken, driver="iphone", outputs=Compared(0.5, Top1(3, 4)))
     assert [r.round_index for r in rounds] == [0, 1, 2]
     for found, body in zip(rounds, taken.rounds, strict=True):
         assert tuple(found.samples_ns) == body.samples_ns
@@ -27,16 +28,16 @@ def test_rounds_carry_the_raw_samples_and_a_protocol_of_their_own(bench):
         assert found.protocol.clock == "device"
         assert found.protocol.backend == "coreml"
         assert found.protocol.compute_unit == "all"
-        assert found.output_error == 0.5
+        assert (found.output_error, found.top1) == (0.5, Top1(3, 4))
         assert found.phases.load_ns == 40_000_000
     assert rounds[0].environment["device"]["cold_load_ns"] == [300_000_000]
-    assert rounds_of(taken, driver="simulated", output_error=0.5)[0].protocol.clock == "simulated"
+    assert rounds_of(taken, driver="simulated", outputs=Compared())[0].protocol.clock == "simulated"
 
 
 def test_each_compute_unit_and_way_of_launching_has_its_own_protocol(bench):
     protocols = {
         rounds_of(bench(name=f"{unit}{per}", compute_unit=unit, rounds_per_launch=per).run(), driver="iphone",
-                  output_error=0.0)[0].protocol.id
+                  outputs=Compared(0.0))[0].protocol.id
         for unit in ("cpuOnly", "cpuAndGPU", "cpuAndNeuralEngine", "all")
         for per in (1, 3)
     }  # fmt: skip
@@ -47,7 +48,7 @@ def test_a_throttled_phone_is_flagged(bench):
     from device_agents.simulated_phone import Fault
 
     one = bench(Fault("throttle", "prediction", 60))
-    flags = [found.flags for found in rounds_of(one.run(), driver="iphone", output_error=0.0)]
+    flags = [found.flags for found in rounds_of(one.run(), driver="iphone", outputs=Compared(0.0))]
     assert flags == [(), ("throttled",), ("throttled",)] or flags[-1] == ("throttled",)
     slow = one.run().rounds[-1]
     assert min(slow.samples_ns) >= 3_000_000
@@ -56,17 +57,17 @@ def test_a_throttled_phone_is_flagged(bench):
 def test_a_model_that_left_the_neural_engine_is_flagged(bench):
     one = bench()
     one.phone.engine.falls_back = True
-    assert {f.flags for f in rounds_of(one.run(), driver="iphone", output_error=0.0)} == {
+    assert {f.flags for f in rounds_of(one.run(), driver="iphone", outputs=Compared(0.0))} == {
         ("off_neural_engine",)
     }
     cpu = bench(name="cpu", compute_unit="cpuOnly")
-    assert rounds_of(cpu.run(), driver="iphone", output_error=0.0)[0].flags == ()
+    assert rounds_of(cpu.run(), driver="iphone", outputs=Compared(0.0))[0].flags == ()
 
 
 def test_low_power_mode_is_flagged(bench):
     one = bench()
     one.phone.engine.reading = replace(one.phone.engine.reading, low_power_mode=True)
-    assert "low_power_mode" in rounds_of(one.run(), driver="iphone", output_error=0.0)[0].flags
+    assert "low_power_mode" in rounds_of(one.run(), driver="iphone", outputs=Compared(0.0))[0].flags
 
 
 def test_outputs_are_compared_with_the_references(bench):
@@ -74,17 +75,22 @@ def test_outputs_are_compared_with_the_references(bench):
     taken = one.run()
     inputs = one.job.inputs
     references = [values for (values,) in read_sets(taken.outputs, inputs.tensors, inputs.sets)]
-    assert check_outputs(taken, references, tolerance=1e-6) == (0.0, None)
-    error, failure = check_outputs(taken, [2 * references[0], references[1]], tolerance=0.1)
-    assert error == pytest.approx(0.5)
-    assert failure.kind == "wrong_output"
-    assert "cpuOnly" in failure.advice
+    found = check_outputs(taken, references, tolerance=1e-6)
+    assert (found.error, found.failure) == (0.0, None)
+    positions = sum(value.size // value.shape[1] for value in references)
+    assert found.top1 == Top1(positions, positions)
+    found = check_outputs(taken, [2 * references[0], references[1]], tolerance=0.1)
+    assert found.error == pytest.approx(0.5)
+    assert found.top1 == Top1(positions, positions)  # the largest channel of a doubled output stays it
+    assert found.failure.kind == "wrong_output"
+    assert "cpuOnly" in found.failure.advice
     broken = [references[0], np.full_like(references[1], np.nan)]
-    error, failure = check_outputs(taken, broken, tolerance=0.1)
-    assert math.isnan(error)
-    assert failure.kind == "wrong_output"
-    _, failure = check_outputs(taken, [references[0], references[1][:, :1]], tolerance=0.1)
-    assert "shape" in failure.message
+    found = check_outputs(taken, broken, tolerance=0.1)
+    assert math.isnan(found.error)
+    assert found.failure.kind == "wrong_output"
+    found = check_outputs(taken, [references[0], references[1][:, :1]], tolerance=0.1)
+    assert "shape" in found.failure.message
+    assert found.top1 is None
 
 
 def test_an_output_file_of_another_length_is_refused(bench):
@@ -94,7 +100,7 @@ def test_an_output_file_of_another_length_is_refused(bench):
 
 
 def rounds_with(values, count, bench):
-    template = rounds_of(bench(name=f"t{count}").run(), driver="iphone", output_error=0.0)[0]
+    template = rounds_of(bench(name=f"t{count}").run(), driver="iphone", outputs=Compared(0.0))[0]
     return [replace(template, samples_ns=np.array(values, dtype=np.int64)) for _ in range(count)]
 
 

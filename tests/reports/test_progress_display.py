@@ -58,6 +58,26 @@ def test_a_terminal_shows_what_is_measured_how_far_and_how_long(stage):
     assert "3/10, 12 s, about 40 s left" in text
 
 
+def test_launches_on_a_device_name_case_round_and_time_left(stage):
+    """A line for each pass, and one more where ten seconds went by; a resumed run does not begin at 0."""
+    progress, stream, clock = stage(terminal=False)
+    with progress:
+        launches = ((0, 2, "ncb", 1), (4, 3, "ntb", 1), (15, 4, "lsa", 1), (16, 5, "ncb", 2))
+        for seconds, done, label, place in launches:
+            clock.now = seconds * 1_000_000_000
+            progress.launch(done, 9, label, round_index=place, rounds=3, eta_ns=8_000_000_000)
+    assert stream.getvalue().splitlines() == [
+        "[0 ns] measuring ncb, round 2 of 3: 2/9 done, about 8 s left",
+        "[15 s] measuring lsa, round 2 of 3: 4/9 done, about 8 s left",
+        "[16 s] measuring ncb, round 3 of 3: 5/9 done, about 8 s left",
+    ]
+    progress, stream, _ = stage(terminal=True)
+    with progress:
+        progress.launch(0, 9, "block/ncb 14x14x384", round_index=0, rounds=3)
+    assert "Measuring block/ncb 14x14x384, round 1 of 3" in stream.getvalue()
+    assert "0/9, 0 ns" in stream.getvalue()
+
+
 def test_nothing_is_drawn_between_events_and_no_thread_runs(stage):
     before = set(threading.enumerate())
     progress, stream, _ = stage(terminal=True)
