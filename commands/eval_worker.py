@@ -20,6 +20,7 @@ import numpy as np
 from converters.artifact import ConversionError
 from converters.parity import Array
 from converters.quiet import descriptors_are_private
+from models.answering import private_stdout
 from models.errors import ModelError
 from models.spec import ModelSpec
 from runners.runner import RunnerError
@@ -37,8 +38,8 @@ TOLD = (RefusedError, RunnerError, ModelError, ConversionError)
 
 def main() -> None:
     """Serve one file until stdin ends."""
-    replies = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever a library prints goes to stderr
+    stdout = private_stdout()
+    replies = stdout.buffer  # which would be closed with `stdout`
     descriptors_are_private()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the parent decides
     try:

@@ -2,7 +2,8 @@
 
 Importing this package loads no torch; the functions do when called.
 
-A new model is one file with a builder, one line in MODELS and one entry in `models.info.INFO`.
+A new model is one file with a builder, one line in MODELS and one entry in `models.info.INFO`, or for a block
+in `models.block_facts.BLOCKS`.
 """
 
 from __future__ import annotations

@@ -13,6 +13,10 @@ class UnknownModelError(ModelError, UnknownNameError):
     """A model name that neither our table, nor an installed extension, nor timm holds."""
 
 
+class SideError(ModelError):
+    """A model that cannot take an input of that side; it is fine at others."""
+
+
 class CheckpointError(ModelError):
     """A checkpoint file that cannot be read safely, or that does not fit the network."""
 

@@ -12,26 +12,18 @@ from dataclasses import replace
 from typing import Any
 
 import models
+from models.block_facts import BLOCKS
 from models.block_network_facts import BLOCK_NETWORKS, HYBRID_NETWORKS
 from models.comparison import COMPARED
-from models.errors import ModelError, UnknownModelError
+from models.errors import ModelError, SideError, UnknownModelError
 from models.facts import NETWORK, TEN_CLASSES, ModelInfo, OptionRule
 from models.spec import ModelSpec
 from models.tables import names, suggest
 from models.timm_names import is_timm_name, timm_names
 
-BLOCK = {
-    "in_channels": OptionRule(int, None, 1, "channels of the input; must be given"),
-    "out_channels": OptionRule(int, None, 1, "channels of the output; those of the input unless given"),
-    "stride": OptionRule(int, 1, 1, "1 or 2"),
-    "resolution": OptionRule(int, None, 1, "side of the input; must be given"),
-}
-REQUIRED = ("in_channels", "resolution")
-MLP4 = {"mlp_ratio": OptionRule(float, 4.0, 0.25, "hidden channels of the MLP per channel")}
-HEADS = {"head_dim": OptionRule(int, 32, 1, "channels per attention head")}
-
 ANY_CHANNELS = {"in_chans": OptionRule(int, 3, 1, "channels of the input")}
 
+REQUIRED = ("in_channels", "resolution")  # of a block
 NEXTVIT_PAPER = "Li et al., Next-ViT, arXiv 2207.05501"
 ROOFLINE_PAPER = "Williams et al., Roofline, Communications of the ACM 52(4), 2009"
 
@@ -91,97 +83,7 @@ INFO: dict[str, ModelInfo] = {
     **COMPARED,
     **BLOCK_NETWORKS,
     **HYBRID_NETWORKS,
-    "block/ncb": ModelInfo(
-        "Next-ViT",
-        "Next Convolution Block: multi-head convolution, MLP",
-        NEXTVIT_PAPER,
-        {**BLOCK, "mlp_ratio": OptionRule(float, 3.0, 0.25, "hidden channels of the MLP per channel")},
-        divisor=32,
-    ),
-    "block/ntb": ModelInfo(
-        "Next-ViT",
-        "Next Transformer Block: E-MHSA on 3/4 of the channels, MHCA on the rest, MLP",
-        NEXTVIT_PAPER,
-        {
-            **BLOCK,
-            "reduction": OptionRule(
-                int, None, 1, "side of a key's share of tokens; keeps about 49 keys unless given"
-            ),
-            "mlp_ratio": OptionRule(float, 2.0, 0.25, "hidden channels of the MLP per channel"),
-        },
-        divisor=32,
-        minimum_channels=64,
-    ),
-    "block/bottleneck": ModelInfo(
-        "ResNet",
-        "BottleNeck of ResNet-50 v1.5: 1x1, 3x3, 1x1 convolution",
-        "He et al., ResNet, arXiv 1512.03385",
-        BLOCK,
-        divisor=4,
-    ),
-    "block/convnext": ModelInfo(
-        "ConvNeXt",
-        "Depthwise 7x7, LayerNorm, GELU MLP",
-        "Liu et al., ConvNeXt, arXiv 2201.03545",
-        {**BLOCK, **MLP4},
-        reshape="ConvNeXt downsamples between blocks, with LayerNorm and a 2x2 convolution",
-    ),
-    "block/transformer": ModelInfo(
-        "ViT",
-        "Pre-norm transformer block: global self-attention, GELU MLP",
-        "Dosovitskiy et al., ViT, arXiv 2010.11929",
-        {**BLOCK, **HEADS, **MLP4},
-        divisor="head_dim",
-        reshape="ViT keeps one shape from its patch embedding to the end",
-    ),
-    "block/lsa": ModelInfo(
-        "Twins",
-        "Twins-SVT: self-attention inside windows, GELU MLP",
-        "Chu et al., Twins, arXiv 2104.13840",
-        {**BLOCK, "window": OptionRule(int, 7, 1, "side of a window"), **HEADS, **MLP4},
-        multiple_of="window",
-        divisor="head_dim",
-        reshape="Twins downsamples between stages, with a patch embedding",
-    ),
-    "block/poolformer": ModelInfo(
-        "PoolFormer",
-        "Average pooling as token mixer, GroupNorm, GELU MLP",
-        "Yu et al., PoolFormer, arXiv 2111.11418",
-        {
-            **BLOCK,
-            **MLP4,
-            "count_padding": OptionRule(
-                bool, False, 0, "average over the padding too, which makes the pooling a convolution"
-            ),
-        },
-        minimum_channels=2,  # GroupNorm over a single value is undefined
-        reshape="PoolFormer downsamples between stages, with a 3x3 convolution",
-    ),
-    "block/mbconv": ModelInfo(
-        "MobileNetV2",
-        "Inverted residual: 1x1 expansion, depthwise 3x3, linear 1x1, ReLU6",
-        "Sandler et al., MobileNetV2, arXiv 1801.04381",
-        {**BLOCK, "expansion": OptionRule(float, 6.0, 1, "hidden channels per input channel")},
-    ),
-    "block/repvgg": ModelInfo(
-        "RepVGG",
-        "3x3, 1x1 and identity branch, one 3x3 convolution when fused",
-        "Ding et al., RepVGG, arXiv 2101.03697",
-        BLOCK,
-    ),
-    "block/mobileone": ModelInfo(
-        "MobileOne",
-        "Over-parameterized depthwise and pointwise convolution, one each when fused",
-        "Vasu et al., MobileOne, arXiv 2206.04040",
-        {**BLOCK, "branches": OptionRule(int, 4, 1, "parallel convolutions in each part")},
-    ),
-    "block/efficientformer4d": ModelInfo(
-        "EfficientFormer",
-        "MB4D: average pooling as token mixer, BatchNorm, GELU MLP",
-        "Li et al., EfficientFormer, arXiv 2206.01191",
-        {**BLOCK, **MLP4},
-        reshape="EfficientFormer downsamples between stages, with a 3x3 convolution",
-    ),
+    **BLOCKS,
 }
 
 
@@ -233,20 +135,21 @@ def check_weights(name: str, weights: str) -> None:
 
 
 def check_resolution(name: str, resolution: object) -> None:
-    """Raises ModelError for a resolution that is no positive integer, or too small for a network of ours."""
+    """Raises ModelError for what is no positive integer, SideError for a side that a network cannot take."""
     minimum = INFO[name].minimum_resolution if name in INFO else 1
     rule = OptionRule(int, None, minimum, "side of the input")
     if not rule.accepts(resolution):
-        raise ModelError(f"{name}: resolution={resolution!r}: must be {rule.valid}")
+        kind = SideError if isinstance(resolution, int) and resolution > 0 else ModelError
+        raise kind(f"{name}: resolution={resolution!r}: must be {rule.valid}")
     if name in INFO and not name.startswith("block/"):
         assert isinstance(resolution, int)
         _check_side(name, INFO[name], resolution)
 
 
 def _check_side(name: str, info: ModelInfo, resolution: int) -> None:
-    """Raises ModelError for a side of the image that a network of ours cannot take."""
+    """Raises SideError for a side of the image that a network of ours cannot take."""
     if info.fixed_resolution and resolution != info.resolution:
-        raise ModelError(
+        raise SideError(
             f"{name}: resolution={resolution}: must be {info.resolution}: "
             "its positions are learned for that side"
         )
@@ -308,11 +211,12 @@ def _check_multiple(name: str, option: str, value: int, divisor: int, minimum: i
     low, high = value // divisor * divisor, (value // divisor + 1) * divisor
     near = " or ".join(str(number) for number in (low, high) if number >= minimum) or str(minimum)
     rule = f"a multiple of {divisor}" if divisor > 1 else "an integer"
-    raise ModelError(f"{name}: {option}={value}: must be {rule} of at least {minimum}, such as {near}")
+    kind = SideError if option == "resolution" else ModelError
+    raise kind(f"{name}: {option}={value}: must be {rule} of at least {minimum}, such as {near}")
 
 
 def _check_reduction(name: str, reduction: int | None, side: int) -> None:
     if reduction is not None and reduction > side:
-        raise ModelError(
+        raise SideError(
             f"{name}: reduction={reduction}: must be at most {side}, the side of the map that attention sees"
         )

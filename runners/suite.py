@@ -14,6 +14,7 @@ from runners import locks, schedule
 from runners.measurement import Failure, Job, Phases, Round, Timing, is_disturbed
 from runners.process import Processes
 from runners.runner import Clock
+from runners.suite_budget import SuiteBudget
 from runners.suite_cases import Slot, SuiteCase
 from runners.suite_events import (
     CaseFailed,
@@ -84,10 +85,10 @@ def measure(
     order = schedule.Order(tuple(cases), seed=timing.seed, groups=groups or {})
     with Processes() as processes:
         running = _Suite(
-            *(cases, timing, order, converged, commit, observe, clock),
+            *(cases, timing, order, converged, commit, observe),
             run or processes.run,
             run_together or processes.run_together,
-            begun_ns=clock(),
+            SuiteBudget(cases, timing, clock),
         )
         running.finish_what_is_done()
         slot = running.slot_after(None)
@@ -106,16 +107,11 @@ class _Suite:
     converged: Converged
     commit: Commit
     observe: Callable[[Event], None]
-    clock: Clock
     run: RunJob
     run_together: RunTogether
-    begun_ns: int
+    budget: SuiteBudget
     processes: int = 0
     phases: Phases = field(default_factory=Phases)
-
-    @property
-    def elapsed_ns(self) -> int:
-        return self.clock() - self.begun_ns
 
     def finish_what_is_done(self) -> None:
         """Of disturbed rounds those of the last pass are still repeated: earlier ones have no company."""
@@ -167,20 +163,20 @@ class _Suite:
         if company[0].attempt:
             for case in cases:
                 case.repeat = None
-            if not self._can_repeat(cases):
+            if not self.budget.holds_repeat(cases):
                 self._finish_those_with_enough(company)
                 return
-        if self._over_budget(cases):
+        if self.budget.is_spent(cases, anything_done=self.processes > 0):
             for slot in company:
                 self._finish(slot.case_id, "budget")
             return
         for slot in company:
-            at = (slot.case_id, slot.round_index, slot.position, self.elapsed_ns, self.eta_ns())
+            at = (slot.case_id, slot.round_index, slot.position, self.budget.elapsed_ns, self.budget.eta_ns())
             self.observe(RoundStarted(*at, attempt=slot.attempt))
-        begun_ns = self.clock()
+        begun_ns = self.budget.elapsed_ns
         outcomes = self._outcomes(company)
         for case in cases:
-            case.last_ns = (self.clock() - begun_ns) // len(cases)
+            case.last_ns = (self.budget.elapsed_ns - begun_ns) // len(cases)
         self._record(company, outcomes)
 
     def _outcomes(self, company: Sequence[Slot]) -> Sequence[Round | Failure]:
@@ -220,55 +216,25 @@ class _Suite:
         after = self.slot_after(slot)
         if after is None or after.case_id == slot.case_id:
             return None
-        both_ns = self.cases[slot.case_id].last_ns + self.cases[after.case_id].last_ns
-        return None if self.elapsed_ns + both_ns > self._budget_ns else self._job(after)
-
-    def eta_ns(self) -> int | None:
-        """Rounds that are surely still to come at the last known cost of each case, within the budget."""
-        if not any(case.last_ns for case in self.cases.values()):
-            return None
-        return max(0, min(self._needed_ns(1), self._budget_ns - self.elapsed_ns))
-
-    def _needed_ns(self, at_least: int) -> int:
-        """What the active cases lack of their least rounds, and `at_least` so many rounds of each."""
-        known = [case.last_ns for case in self.cases.values() if case.last_ns]
-        usual_ns = sum(known) // len(known) if known else 0
-        return sum(
-            max(at_least, self.timing.min_rounds - case.taken) * (case.last_ns or usual_ns)
-            for case in self.cases.values()
-            if case.active
-        )
+        both = [self.cases[slot.case_id], self.cases[after.case_id]]
+        return self._job(after) if self.budget.holds(both) else None
 
     def result(self) -> SuiteResult:
-        ledger = Ledger(self.elapsed_ns, self.processes, self.phases)
+        ledger = Ledger(self.budget.elapsed_ns, self.processes, self.phases)
         return SuiteResult({case_id: case.reason for case_id, case in self.cases.items()}, ledger)
-
-    @property
-    def _budget_ns(self) -> int:
-        return round(self.timing.max_seconds * 1e9)
-
-    def _over_budget(self, cases: Sequence[SuiteCase]) -> bool:
-        """The first process of an invocation always runs: a budget below its cost would block for ever."""
-        if not self.processes:
-            return self.elapsed_ns >= self._budget_ns
-        return self.elapsed_ns + _last_ns(cases) > self._budget_ns
-
-    def _can_repeat(self, cases: Sequence[SuiteCase]) -> bool:
-        """Does the budget hold it besides all least rounds? A case without those would be a failed one."""
-        return self._needed_ns(0) + _last_ns(cases) <= self._budget_ns - self.elapsed_ns
 
     def _add(self, slot: Slot, taken: Round, *, again: bool) -> None:
         case = self.cases[slot.case_id]
         self.commit(slot.case_id, taken)
         case.rounds.append(taken)
         case.repeat = slot.round_index if again else None
-        self.observe(RoundFinished(slot.case_id, taken, self.elapsed_ns, self.eta_ns()))
+        self.observe(RoundFinished(slot.case_id, taken, self.budget.elapsed_ns, self.budget.eta_ns()))
 
     def _fail(self, case_id: str, failure: Failure) -> None:
         if "holder_pid" in failure.detail:
             raise DeviceBusyError(f"{failure.message}. {failure.advice}")
         self.commit(case_id, failure)
-        self.observe(CaseFailed(case_id, failure, self.elapsed_ns))
+        self.observe(CaseFailed(case_id, failure, self.budget.elapsed_ns))
         self._finish(case_id, "failed")
 
     def _finish_those_with_enough(self, company: Sequence[Slot]) -> None:
@@ -298,8 +264,3 @@ class _Suite:
             spent = outcome.phases
         names = [entry.name for entry in fields(Phases)]
         self.phases = Phases(**{name: getattr(self.phases, name) + getattr(spent, name) for name in names})
-
-
-def _last_ns(cases: Sequence[SuiteCase]) -> int:
-    """What the last rounds of these cases took."""
-    return sum(case.last_ns for case in cases)

@@ -46,6 +46,10 @@ MISTAKES = {
     "unknown suite key": (BASE + "[suites.b]\ndescripton = 'x'\n", "did you mean description"),
     "unknown matrix key": (BASE + "precision = ['fp32']\n", "did you mean precisions"),
     "unknown timing key": (BASE + "[suites.a.timing]\nrounds = 3\n", "unknown key 'suites.a.timing.rounds'"),
+    "unknown key of a suite that is called as a table": (
+        BASE + "[suites.timing]\ndescripton = 'x'\n",
+        "unknown key 'suites.timing.descripton': did you mean description",
+    ),
     "suite's name": (BASE.replace("suites.a", "suites.'../a'"), "suites.../a = '../a': a suite's name has"),
     "wrong type": (BASE + "[timing]\nmin_rounds = 'five'\n", "timing.min_rounds = 'five'"),
     "float for an integer": (BASE + "[timing]\nmin_rounds = 5.5\n", "timing.min_rounds = 5.5"),
