@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from commands import UsageError
 from converters.byte_sizes import parse_bytes
-from converters.cache_trim import trim
+from converters.cache_trim import made_since, trim
 from reports.formatting import size
 
 if TYPE_CHECKING:
@@ -20,6 +20,19 @@ def limit_of(config: Config) -> int | None:
     """Bytes of `max_artifacts`; None where there is no limit."""
     text = config.cache.max_artifacts
     return parse_bytes(text) if text else None
+
+
+def own_limit_of(config: Config) -> int:
+    """Bytes of `max_batched`: what a run of networks by pattern may keep of the files that it made."""
+    return parse_bytes(config.cache.max_batched)
+
+
+def hold_own(root: Path, keys: Iterable[str], *, since_ns: int, max_bytes: int) -> None:
+    """Of these artifacts, those that were made since `since_ns` are made to take `max_bytes` at most.
+
+    Older ones, which some other run made, stay. Raises converters.cache.CacheError.
+    """
+    trim(root, max_bytes, among=made_since(root, keys, since_ns))
 
 
 def parse_limit(option: str, text: str) -> int:

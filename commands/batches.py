@@ -10,9 +10,11 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from commands.artifact_limit import ArtifactLimit
+from commands.artifact_limit import ArtifactLimit, hold_own
 from commands.recording import Recording
 from commands.resuming import taken
 from commands.untimed import unchanged
@@ -69,16 +71,32 @@ class BatchedRun:
     def _taken(self, pending: Sequence[Case]) -> set[str]:
         """Convert and measure as many as a batch holds; their ids."""
         execution = self.execution
-        root, limit = execution.cache_root, execution.plan.max_artifact_bytes
+        root, most = execution.cache_root, self._most_bytes()
         wanted = _first_networks(pending, NETWORKS)
         requests = execution.plan.requests_of(wanted)
         with leased(root, keys_of(requests.values())):
-            execution.convert(self.progress, requests, stop_bytes=round(SHARE * limit) if limit else None)
+            execution.convert(self.progress, requests, stop_bytes=None if most is None else round(SHARE * most))
             batch = [case for case in wanted if case.id not in requests or case.id in execution.outcomes]
             self.recording.go_on_with(execution.files())
             self._measure(self._of_one_file(batch), self._left_seconds() * len(batch) / len(pending))
-        ArtifactLimit(root, limit, self.progress.note).hold()
+        self._let_go(root)
         return {case.id for case in batch}
+
+    def _most_bytes(self) -> int | None:
+        limits = (self.execution.plan.max_artifact_bytes, self.execution.plan.max_own_bytes)
+        return min((limit for limit in limits if limit is not None), default=None)
+
+    @cached_property
+    def _keys(self) -> set[str]:
+        return keys_of(self.execution.plan.requests().values())
+
+    def _let_go(self, root: Path) -> None:
+        """Of what this run made, in this invocation or an earlier one, then of all that is in the cache."""
+        plan = self.execution.plan
+        if plan.max_own_bytes is not None:
+            since_ns = self.recording.info.started_at_ns
+            hold_own(root, self._keys, since_ns=since_ns, max_bytes=plan.max_own_bytes)
+        ArtifactLimit(root, plan.max_artifact_bytes, self.progress.note).hold()
 
     def _measure(self, batch: Sequence[Case], seconds: float) -> None:
         begun_ns = time.perf_counter_ns()

@@ -14,7 +14,7 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,17 +83,30 @@ def bytes_of(root: Path, keys: Iterable[str]) -> int:
     return sum(found.values())
 
 
-def trim(root: Path, max_bytes: int, *, dry_run: bool = False) -> Trimmed:
+def made_since(root: Path, keys: Iterable[str], since_ns: int) -> set[str]:
+    """Those of the artifacts that are there and were made at or after a time of the wall clock."""
+    found = set()
+    for key in keys:
+        with contextlib.suppress(FileNotFoundError):
+            if (root / key / MANIFEST).stat().st_mtime_ns >= since_ns:
+                found.add(key)
+    return found
+
+
+def trim(
+    root: Path, max_bytes: int, *, dry_run: bool = False, among: Collection[str] | None = None
+) -> Trimmed:
     """Takes artifacts away until the folder holds `max_bytes` at most, or only what is needed is left.
 
-    What was set aside as damaged goes first. Raises CacheError where the folder cannot be used.
+    What was set aside as damaged goes first. `among` are the only keys that may go, and their files are then
+    what `max_bytes` is for. Raises CacheError where the folder cannot be used.
     """
     if not root.is_dir():
         return Trimmed((), {}, 0)
     try:
         with cache_use.exclusive(root):
             kept = cache_use.needed(root)
-            removed, left_bytes = _chosen(root, max_bytes, kept)
+            removed, left_bytes = _chosen(root, max_bytes, kept, among)
             gone = [] if dry_run else [_moved_away(root, entry) for entry in removed]
     except OSError as error:
         raise unusable(root, REMOVED, error) from error
@@ -103,12 +116,17 @@ def trim(root: Path, max_bytes: int, *, dry_run: bool = False) -> Trimmed:
     return Trimmed(tuple(removed), {key: pid for key, pid in kept.items() if key in here}, left_bytes)
 
 
-def _chosen(root: Path, max_bytes: int, kept: dict[str, int]) -> tuple[list[Entry], int]:
+def _chosen(
+    root: Path, max_bytes: int, kept: dict[str, int], among: Collection[str] | None
+) -> tuple[list[Entry], int]:
     """What goes, and the bytes that are left; those of half-deleted and abandoned folders are gone too."""
-    waste = {inode for folder in _leftovers(root) for inode in _files(folder)}
-    everything = _files(root)
-    left_bytes = sum(size for inode, size in everything.items() if inode not in waste)
-    candidates = [*sorted(_set_aside(root), key=_age), *entries(root)]
+    if among is None:
+        waste = {inode for folder in _leftovers(root) for inode in _files(folder)}
+        left_bytes = sum(size for inode, size in _files(root).items() if inode not in waste)
+        candidates = [*sorted(_set_aside(root), key=_age), *entries(root)]
+    else:
+        left_bytes = bytes_of(root, among)
+        candidates = [entry for entry in entries(root) if entry.key in among]
     uses = collections.Counter(inode for entry in candidates for inode in entry.files)
     chosen = []
     for entry in candidates:

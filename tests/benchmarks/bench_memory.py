@@ -5,6 +5,7 @@ The coordinator is the process of bench.py itself: conversions and measurements 
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import time
@@ -26,6 +27,22 @@ def test_the_coordinator_of_a_suite(suite, tmp_path):
     argv = ("--suite", suite, "--backend", "simulated", "--store", str(tmp_path / "bench.db"))
     code, peak_bytes = peak_of(*argv, "--report", str(tmp_path / "report.html"), log=tmp_path / "log.txt")
     print(f"\n{suite}: peak {peak_bytes / 1e9:.2f} GB")
+    assert code == 0, (tmp_path / "log.txt").read_text()[-2000:]
+    assert peak_bytes < MAX_BYTES
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [("--suite", "smoke", "--profile"), ("--suite", "variants-core", "--model", "nextvit_small,timm/resnet50")],
+    ids=["blocks", "networks"],
+)
+def test_the_coordinator_of_real_conversions_and_rounds(argv, tmp_path):
+    """From an empty cache: conversions with their ledgers, real rounds, profiles by layer, report."""
+    shutil.copy(ROOT / "bench.toml", tmp_path)  # its paths are relative to it
+    code, peak_bytes = peak_of(
+        *(*argv, "--config", str(tmp_path / "bench.toml"), "--max-seconds", "60"), log=tmp_path / "log.txt"
+    )
+    print(f"\n{' '.join(argv)}: peak {peak_bytes / 1e9:.2f} GB")
     assert code == 0, (tmp_path / "log.txt").read_text()[-2000:]
     assert peak_bytes < MAX_BYTES
 
