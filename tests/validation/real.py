@@ -210,7 +210,7 @@ def power_section(quiet: Taken) -> Section:
         share, bias, bar = statistics.fmean(found), statistics.fmean(errors), POWER_BARS[variant.name]
         row = (
             *(variant.name, len(quiet.trials), len(found), statistics.fmean(truths), share, bias),
-            *(floor(quiet), f"≥ {bar:.0%}, |bias| ≤ {BIAS_BAR:.1%}"),
+            *(floor(quiet), f"≥ {bar:.0%}, bias within {BIAS_BAR:.1%}"),
         )
         rows.append(_judged(POWER_COLUMNS, row, power_met))
     return Section(
