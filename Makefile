@@ -16,7 +16,7 @@ help:
 	@echo "make validate   the instrument against known truth, on virtual clocks and on this machine: writes docs/validation.md"
 	@echo "make lint       ruff and mypy"
 	@echo "make format     let ruff format and fix"
-	@echo "make benchmark  how fast and how exact the harness itself is (about 15 minutes, on a quiet machine)"
+	@echo "make benchmark  how fast and how exact the harness itself is (over half an hour, on a quiet machine)"
 	@echo "make lock       pin the dependencies anew"
 	@echo "make clean      remove caches and artifacts; results stay"
 	@echo "make distclean  remove the virtual environment too; results stay"

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -21,10 +20,12 @@ from pydantic import (
 )
 
 from commands import UsageError
+from commands.config_problems import explained
 from commands.match_table import MatchTable
 from commands.targets import TARGET
 from converters.byte_sizes import parse_bytes
 from converters.pool import DEADLINE_SECONDS
+from models.image_data import DIGITS
 from models.spec import PRECISIONS
 from models.tables import suggest
 from reports.records import SUITE_NAME
@@ -32,8 +33,6 @@ from runners import affinity
 from runners.measurement import Timing
 
 SCHEMA = 1
-# pydantic puts a union's member into a place, and says so where the key is wrong and not its value
-_NO_PLACES = ("nullable", "bool", "int", "float", "str", "[key]")
 SHAPE = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})x([1-9]\d{0,5})")
 
 Positive = Annotated[int, Field(ge=1)]
@@ -115,11 +114,16 @@ def _beside(value: str, info: ValidationInfo) -> str:
     return str(Path(info.context or Path.cwd(), Path(value).expanduser()))
 
 
+def _images(value: str, info: ValidationInfo) -> str:
+    return value if value == DIGITS else _beside(value, info)
+
+
 Shape = Annotated[str, BeforeValidator(_shape)]
 SuiteName = Annotated[str, BeforeValidator(_suite_name)]
 Target = Annotated[str, BeforeValidator(_target)]
 Precision = Annotated[str, BeforeValidator(_precision)]
 CheckpointPath = Annotated[str, AfterValidator(_beside)]
+Images = Annotated[str, AfterValidator(_images)]
 Option = bool | int | float | str
 
 
@@ -129,7 +133,8 @@ class Matrix(_Table):
     Blocks need `shapes` (`14x14x384`), networks `resolutions`. Without `precisions`, every backend runs in
     its usual one. `build` are options of the toolchain that makes the files, `runtime` those of the runtime.
     With `parts`, every part of its networks is a case too, alone and at its own shape. `checkpoints` are
-    files of weights by model; models without one have random weights. Without `threads`, the suite's hold.
+    files of weights by model; models without one have random weights. `calibrate` are the images of its int8
+    cases: `digits` or a folder. Without `threads`, the suite's hold.
     """
 
     models: Annotated[list[str], Field(min_length=1)]
@@ -143,6 +148,7 @@ class Matrix(_Table):
     parts: bool = False
     options: dict[str, Option] = {}
     checkpoints: dict[str, CheckpointPath] = {}
+    calibrate: Images | None = None
     build: dict[str, Option] = {}
     runtime: dict[str, Option] = {}
 
@@ -210,9 +216,13 @@ def _size(value: str) -> str:
 
 
 class CacheTable(_Table):
-    """`[cache]`: how large the folder of artifacts may grow, such as `40 GB`; no limit without it."""
+    """`[cache]`: how large the folder of artifacts may grow, such as `40 GB`; no limit without it.
+
+    `max_batched` is what a run of networks by pattern keeps of the files that it made itself.
+    """
 
     max_artifacts: Annotated[str, AfterValidator(_size)] | None = None
+    max_batched: Annotated[str, AfterValidator(_size)] = "20 GB"
 
 
 class Config(_Table):
@@ -251,49 +261,13 @@ def load(path: Path) -> Config:
     try:
         return Config.model_validate(value, context=path.resolve().parent)
     except ValidationError as error:
-        raise UsageError("\n".join(_explained(path, error, value))) from None
+        raise UsageError("\n".join(explained(path, error, root=Config))) from None
 
 
 def _check_schema(path: Path, value: dict[str, Any]) -> None:
     schema = value.get("schema")
     if isinstance(schema, int) and not isinstance(schema, bool) and schema > SCHEMA:
         raise UsageError(f"{path}: schema {schema} is newer than this version reads ({SCHEMA}): update it")
-
-
-def _explained(path: Path, error: ValidationError, value: object) -> Iterator[str]:
-    for problem in error.errors():
-        where = tuple(part for part in problem["loc"] if part not in _NO_PLACES)
-        dotted = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in where).lstrip(".")
-        if problem["type"] == "extra_forbidden":
-            yield f"{path}: unknown key '{dotted}': {suggest(str(where[-1]), _known_keys(where[:-1]))}"
-        elif problem["type"] == "missing":
-            yield f"{path}: '{dotted}' is missing"
-        else:
-            message = problem["msg"].removeprefix("Value error, ")
-            given = "" if isinstance(problem["input"], dict) else f" = {problem['input']!r}"
-            yield f"{path}: {dotted}{given}: {message[0].lower()}{message[1:]}"
-
-
-def _known_keys(where: tuple[int | str, ...]) -> list[str]:
-    """The keys of the table at a place in the file."""
-    table: Any = Config
-    for part in where:
-        if isinstance(part, int) or not (isinstance(table, type) and issubclass(table, BaseModel)):
-            continue
-        found = next((f for n, f in table.model_fields.items() if part in (n, f.alias)), None)
-        if found is not None:
-            table = _table_in(found.annotation) or table
-        elif table is Config:
-            table = Suite
-    if where[:1] == ("suites",) and len(where) == 2:
-        table = Suite
-    return [field.alias or name for name, field in table.model_fields.items()]
-
-
-def _table_in(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next(filter(None, map(_table_in, get_args(annotation))), None)
 
 
 TIMING_KEYS = tuple(field.name for field in fields(Timing))

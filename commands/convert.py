@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from commands import OK, SOME_FAILED, UsageError, options
+from commands import OK, SOME_FAILED, UsageError, calibrations, options
 from commands.model_options import model_spec
 from commands.notes import note
 from models.spec import PRECISIONS, ModelSpec, sorted_options
@@ -38,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--flavour", default="", metavar="NAME", help="what an int8 ONNX file is for: cpu (default), or trt"
     )
     parser.add_argument("--checkpoint", type=Path, metavar="FILE", help=".safetensors, .pth or .pt")
+    calibrations.add_arguments(parser)
     parser.add_argument(
         "--target", default="", metavar="SM", help="GPU that an engine is for (default: this one)"
     )
@@ -82,6 +83,7 @@ def _request(args: argparse.Namespace) -> ConversionRequest:
         raise UsageError(f"unknown target '{args.to}': {HINTS.get(args.to) or suggest(args.to, TARGETS)}")
     if args.precision not in PRECISIONS:
         raise UsageError(f"unknown precision '{args.precision}': {suggest(args.precision, PRECISIONS)}")
+    calibration, data = _calibration(args)
     return ConversionRequest(
         _spec(args),
         TARGETS[args.to],
@@ -92,7 +94,23 @@ def _request(args: argparse.Namespace) -> ConversionRequest:
         target=args.target,
         flavour=_flavour(args),
         build=sorted_options(options.option_values(args.build, "--build")),
+        calibration=calibration,
+        calibration_data=data,
     )
+
+
+def _calibration(args: argparse.Namespace) -> tuple[str, str]:
+    """The images as a request holds them, and where they lie. Raises UsageError for none, or without int8."""
+    count = calibrations.count_of(args)
+    if args.calibrate is None:
+        return "", ""
+    if args.precision != calibrations.PRECISION:
+        raise UsageError(
+            f"{calibrations.OPTION} {args.calibrate}: is for --precision {calibrations.PRECISION}:"
+            f" {args.precision} has no ranges to find"
+        )
+    data = calibrations.data_of(args.calibrate)
+    return calibrations.named(data, count, calibrations.OPTION), data
 
 
 def _flavour(args: argparse.Namespace) -> str:
@@ -118,8 +136,9 @@ def _copy(artifact: Artifact, folder: Path) -> Path:
         stem += f"-batch{artifact.batch_size}"
     if told := artifact.facts.get("target"):
         stem += f"-{told}"
-    if not artifact.model.weights.startswith("random:") or _more_options(artifact.model) or artifact.build:
-        stem += f"-{artifact.key[:8]}"  # weights and options that the name cannot tell
+    more = artifact.build or "calibration_sha256" in artifact.facts
+    if not artifact.model.weights.startswith("random:") or _more_options(artifact.model) or more:
+        stem += f"-{artifact.key[:8]}"  # weights, options and images that the name cannot tell
     written = _written(artifact, folder, stem)
     facts: dict[str, Any] = artifact.to_dict()
     facts["path"] = written.name
@@ -172,8 +191,11 @@ def _print(artifact: Artifact, written: Path, *, as_json: bool) -> None:
         return
     for step in artifact.steps:
         parity = step.parity
-        measured = f"max relative error {parity.max_relative:.1e}" if parity else "not compared"
-        print(f"{step.name:<12} {measured:<32} {step.tool}")
+        measured = "not compared"
+        if parity:
+            agreed = f"{parity.top1_agreeing} of {parity.top1_positions}"
+            measured = f"max relative error {parity.max_relative:.1e}, top-1 as eager {agreed}"
+        print(f"{step.name:<12} {measured:<52} {step.tool}")
     folded = ", ".join(f"{count} {name}" for name, count in artifact.folded.items()) or "nothing"
     print(f"folded: {folded}; BatchNorms left: {artifact.batchnorms_left}")
     print(f"{written} ({artifact.size_bytes / 1e6:.1f} MB, {sum(artifact.op_counts.values())} operators)")

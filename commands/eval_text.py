@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from models.spec import Option
 from reports import formatting as fmt
 from reports.evaluations import NOT_FINITE, Evaluation
 from reports.measured_accuracy import agreement_text, share_text
@@ -17,14 +18,16 @@ WORST = 5  # classes that are named
 COLUMNS = ("image", "label", "predicted", "rank", "eager")
 
 
-def lines(evaluation: Evaluation) -> Iterator[str]:
-    """What a terminal shows."""
+def lines(evaluation: Evaluation, calibration: Mapping[str, Option]) -> Iterator[str]:
+    """What a terminal shows; `calibration` are the facts of an int8 file's record, as far as it has any."""
     file, images = evaluation.file, evaluation.images
     model = f"{file.model.name} {file.model.shape_label}, " if file.model else ""
     yield f"{fmt.printable(file.name)} ({model}{file.kind}, {file.precision}, batch {file.batch_size})"
     yield f"  {'data':<12} {fmt.printable(evaluation.data)}, {images.skipped} skipped"
     yield f"  {'input':<12} {images.transform}"
     yield f"  {'run by':<12} {file.tool}"
+    if file.precision == "int8":
+        yield f"  {'calibrated':<12} {_calibrated(calibration)}"
     yield f"  {'top-1':<12} {share_text(evaluation.top1)}"
     if evaluation.top5 is not None:
         yield f"  {'top-5':<12} {share_text(evaluation.top5)}"
@@ -40,6 +43,16 @@ def lines(evaluation: Evaluation) -> Iterator[str]:
     named = [f"{fmt.printable(name)} {100 * s.value:.1f} %" for name, s in worst if s.hits < s.count]
     yield f"  {'worst class':<12} {', '.join(named) or 'none: every image is right'}"
     yield f"  {'':<12} intervals at 95 %, after Wilson; --csv or --json tells every image"
+
+
+def _calibrated(facts: Mapping[str, Option]) -> str:
+    """`on 128 images of digits, train (sha256 0123456789ab)`."""
+    name, count, sha256 = (facts.get(f"calibration{which}") for which in ("", "_images", "_sha256"))
+    if name is None or count is None:
+        return "not known on what"
+    if sha256 is None:
+        return f"on {count} random inputs: for a latency, not for an accuracy"
+    return fmt.printable(f"on {count} images of {name}, train (sha256 {str(sha256)[:12]})")
 
 
 def table(evaluation: Evaluation, names: Sequence[str]) -> str:

@@ -79,7 +79,7 @@ def execute(args: argparse.Namespace) -> int:
         raise UsageError(f"--data: {error}") from None
     except EvaluationError as error:
         return _failed(error)
-    _keep(args, evaluation, found, store)
+    _keep(args, evaluation, found, subject=subject, path=store)
     return OK
 
 
@@ -163,7 +163,9 @@ def _check_outputs(args: argparse.Namespace, path: Path) -> None:
         raise UsageError(str(error)) from None
 
 
-def _keep(args: argparse.Namespace, evaluation: Evaluation, found: Predictions, path: Path) -> None:
+def _keep(
+    args: argparse.Namespace, evaluation: Evaluation, found: Predictions, *, subject: Subject, path: Path
+) -> None:
     from commands import eval_text
     from reports.files import OutputError, write_text
     from reports.store import Store, StoreError
@@ -178,9 +180,10 @@ def _keep(args: argparse.Namespace, evaluation: Evaluation, found: Predictions, 
     for reason in found.skipped:
         note(f"skipped: {reason}")
     if args.json:
-        print(json.dumps(_document(evaluation, found, number), allow_nan=False))
+        document = {**_document(evaluation, found, number), "calibration": dict(subject.calibration)}
+        print(json.dumps(document, allow_nan=False))
         return
-    for line in eval_text.lines(evaluation):
+    for line in eval_text.lines(evaluation, subject.calibration):
         print(line)
 
 

@@ -18,7 +18,7 @@ from commands.plan import Plan
 from commands.profiling import with_profile
 from commands.published import published_figures, published_points
 from commands.recording import Recording
-from commands.resuming import exit_code, taken
+from commands.resuming import exit_code, same_files, taken
 from commands.suite_observer import SuiteObserver
 from commands.untimed import carry, not_here, unchanged
 from converters.artifact import Artifact, ConversionFailure, ConversionRequest
@@ -128,7 +128,7 @@ class Execution:
         versions = {**machine["packages"], "gpus": machine["gpus"]}
         plan_digest = self.plan.digest(machine["fingerprint"], versions)
         found = None if self.args.fresh else self.store.find_run(plan_digest)
-        if found is not None and self._same_files(found):
+        if found is not None and same_files(self.store.load_run(found.run_id), self.outcomes):
             if found.finished_at_ns is None:
                 progress.note(f"resuming run {found.run_id}")
             return found
@@ -146,14 +146,6 @@ class Execution:
             environment=machine,
             cases=self.plan.cases,
         )
-
-    def _same_files(self, info: RunInfo) -> bool:
-        """Were the stored rounds taken from the very files that are here now?"""
-        for result in self.store.load_run(info.run_id).results:
-            outcome = self.outcomes.get(result.case.id)
-            if result.artifact and isinstance(outcome, Artifact) and result.artifact.sha256 != outcome.sha256:
-                return False
-        return True
 
     def measure(
         self, recording: Recording, progress: Progress, cases: Sequence[Case], timing: Timing
@@ -176,7 +168,7 @@ class Execution:
                     outbox,
                     self.args,
                     take_over,
-                    progress.note,
+                    progress,
                 ).run()
 
     def open_cases(self, stored: StoredRun) -> list[Case]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from commands import UsageError
+from commands.calibrations import Calibrations
 from commands.checkpoints import Checkpoints
 from commands.config import Config, Matrix, Suite, parse_shape
 from commands.devices import compute_units
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
     from commands.plan import Overrides
 
 
-def expanded(config: Config, suite: Suite, overrides: Overrides, checkpoints: Checkpoints) -> Iterator[Case]:
+def expanded(
+    config: Config, suite: Suite, overrides: Overrides, checkpoints: Checkpoints, calibrations: Calibrations
+) -> Iterator[Case]:
     """Every cell of every matrix of the suite. Raises UsageError for an unknown backend or option."""
     listed = {name for matrix in suite.matrix for name in matrix.models}
     named = [_models(matrix, listed, overrides.models, overrides.files) for matrix in suite.matrix]
@@ -40,13 +43,18 @@ def expanded(config: Config, suite: Suite, overrides: Overrides, checkpoints: Ch
             backends,
         ):
             chosen = precision or _info(backend).precisions[0]
-            cell = Case(spec, backend, batch_size=batch_size, precision=chosen, fused=fused)
+            images = calibrations.of(matrix, chosen, _info(backend))
+            cell = Case(
+                spec, backend, batch_size=batch_size, precision=chosen, fused=fused, calibration=images
+            )
             yield from _placed(cell, config, suite, matrix, overrides)
     for file in overrides.files:
-        yield from _of_file(file, config, suite, overrides)
+        yield from _of_file(file, config, suite, overrides, calibrations)
 
 
-def _of_file(file: OnnxFile, config: Config, suite: Suite, overrides: Overrides) -> Iterator[Case]:
+def _of_file(
+    file: OnnxFile, config: Config, suite: Suite, overrides: Overrides, calibrations: Calibrations
+) -> Iterator[Case]:
     """A file's cells, by the settings of the suite's first matrix of images, or else of its first one."""
     matrix = next((each for each in suite.matrix if each.resolutions), suite.matrix[0])
     for spec, batch_size, precision, backend in itertools.product(
@@ -55,7 +63,8 @@ def _of_file(file: OnnxFile, config: Config, suite: Suite, overrides: Overrides)
         overrides.precisions or (file.precision,),
         overrides.backends or matrix.backends or suite.backends,
     ):
-        cell = Case(spec, backend, batch_size=batch_size, precision=precision)
+        images = calibrations.of(matrix, precision, _info(backend)) if file.precision != precision else ""
+        cell = Case(spec, backend, batch_size=batch_size, precision=precision, calibration=images)
         yield from _placed(cell, config, suite, matrix, overrides)
 
 
@@ -87,6 +96,7 @@ def _placed(cell: Case, config: Config, suite: Suite, matrix: Matrix, overrides:
                 target=target,
                 build=build,
                 runtime=runtime,
+                calibration=cell.calibration,
             )
 
 

@@ -11,7 +11,8 @@ import converters
 import models.info
 from commands import UsageError
 from commands import devices as agents
-from commands.artifact_limit import limit_of
+from commands.artifact_limit import limit_of, own_limit_of
+from commands.calibrations import Calibrations
 from commands.checkpoints import Checkpoints
 from commands.config import Config, Suite, parse_shape
 from commands.matrix import check_targets, expanded
@@ -24,7 +25,7 @@ from commands.timing import check_timing
 from converters.artifact import ConversionError, ConversionRequest
 from converters.keys import cache_key
 from converters.pool import DEADLINE_SECONDS
-from models.errors import ModelError
+from models.errors import ModelError, SideError
 from models.spec import PRECISIONS, Case, Option, digest
 from models.tables import UnknownNameError, suggest
 from runners import BackendInfo, backend_info, parse_device, probe
@@ -37,7 +38,7 @@ class Overrides:
     """What the command line narrows or replaces; an empty tuple leaves the suite's own values.
 
     `batched`: models were named by pattern, so there may be hundreds. `checkpoints` are as they were written,
-    `NAME=FILE` or a file alone; `options` are the builders' own.
+    `NAME=FILE` or a file alone; `options` are the builders' own. `calibrate` is `digits` or a folder's path.
     """
 
     models: tuple[str, ...] = ()
@@ -55,6 +56,8 @@ class Overrides:
     targets: tuple[str, ...] = ()
     build: Mapping[str, Option] = field(default_factory=dict)
     runtime: Mapping[str, Option] = field(default_factory=dict)
+    calibrate: str = ""
+    calibration_images: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +66,11 @@ class Plan:
 
     With `profile`, each case's first round ends with a profile by layer, where the runtime has one. `parts`
     are those of networks that are measured in parts too: (module path, the part's case id) by case id.
-    `max_artifact_bytes` is how large the artifact cache may grow. `files` are the user's own ONNX files and
-    checkpoints by the weights of their models, and `refused` why cases of an ONNX file can be built nowhere,
-    by case id. A `batched` plan, of networks by pattern, is converted and measured in batches.
+    `max_artifact_bytes` is how large the artifact cache may grow, None for any size; a `batched` plan keeps
+    `max_own_bytes` of the files that it made itself at most. `files` are the user's own ONNX files and
+    checkpoints by the weights of their models, and `refused` why cases can be built nowhere, by case id: of
+    an ONNX file, or of a network at a side that it cannot take beside cases that can be built. A `batched`
+    plan, of networks by pattern, is converted and measured in batches.
     """
 
     suite: str
@@ -76,7 +81,9 @@ class Plan:
     profile: bool = False
     parts: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict)
     max_artifact_bytes: int | None = None
+    max_own_bytes: int | None = None
     files: Mapping[str, Path] = field(default_factory=dict)
+    calibration_data: Mapping[str, str] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
     batched: bool = False
 
@@ -87,7 +94,7 @@ class Plan:
     def requests_of(self, cases: Iterable[Case]) -> dict[str, ConversionRequest]:
         """As `requests`, of some of the cases."""
         return {
-            case.id: request_of(case, self.files)
+            case.id: request_of(case, self.files, self.calibration_data)
             for case in cases
             if backend_info(case.backend).real and case.id not in self.refused
         }
@@ -101,16 +108,20 @@ class Plan:
         return digest([self.suite, cases, keys, timing, machine, dict(versions), runner_sources(), *later])
 
 
-def request_of(case: Case, files: Mapping[str, Path] | None = None) -> ConversionRequest:
+def request_of(
+    case: Case, files: Mapping[str, Path] | None = None, calibration_data: Mapping[str, str] | None = None
+) -> ConversionRequest:
     """What must be converted for a case; `files` are those of users, by the weights of their models.
 
-    Its file may be of another precision: where the runtime lowers it by itself, the file stays fp32.
+    `calibration_data` is where images lie, by the calibrations of cases. A case's file may be of another
+    precision: where the runtime lowers it by itself, the file stays fp32.
     """
     info = backend_info(case.backend)
     precision = info.file_precisions.get(case.precision, case.precision)
     request = ConversionRequest.for_case(
         replace(case, precision=precision), info.artifact_kind, flavour=info.flavour
     )
+    request = replace(request, calibration_data=(calibration_data or {}).get(request.calibration, ""))
     own = (files or {}).get(case.model.weights)
     return replace(request, checkpoint=own) if own is not None else request
 
@@ -137,16 +148,16 @@ def make(
     _check_names(suite, overrides)
     _check_focus(suite_name, suite)
     checkpoints = Checkpoints(suite, overrides)
-    cases = tuple(dict.fromkeys(expanded(config, suite, overrides, checkpoints)))
+    calibrations = Calibrations(overrides)
+    cases = tuple(dict.fromkeys(expanded(config, suite, overrides, checkpoints, calibrations)))
     check_targets(list(dict.fromkeys(case.backend for case in cases)), overrides.targets)
     if not cases:
         raise UsageError(f"suite '{suite_name}' has no case left: {_nothing_left(suite, overrides)}")
     _check_all_used(suite_name, suite, overrides, cases)
-    for case in cases:
-        if not case.model.is_file:
-            check_case(case)
+    refused = _refused(cases)
     check_profile(cases, asked=profile)
     checkpoints.check(dict.fromkeys(case.model for case in cases))
+    calibrations.check(cases)
     return Plan(
         suite_name,
         cases,
@@ -156,25 +167,32 @@ def make(
         profile=profile or suite.profile,
         parts=parts_of_cases(suite, cases),
         max_artifact_bytes=limit_of(config),
+        max_own_bytes=own_limit_of(config) if overrides.batched else None,
         files={**checkpoints.files, **{file.weights: file.path for file in overrides.files}},
-        refused=_refused(cases),
+        calibration_data=calibrations.data,
+        refused=refused,
         batched=overrides.batched,
     )
 
 
 def _refused(cases: Sequence[Case]) -> dict[str, str]:
-    """Why cases of a user's ONNX file cannot be built: each fails alone, as what else is in it may too.
+    """Why a case cannot be built, where that says nothing against the others: each of those fails alone.
 
-    Raises UsageError for a backend that is not known or not installed.
+    So it is with any case of a user's ONNX file, and with a network that cannot take the side that others
+    can. Raises UsageError for everything else, and where nothing but such sides is asked for.
     """
     found = {}
     for case in cases:
         if case.model.is_file:
             _check_installed(_known(case.backend))
-            try:
-                check_case(case)
-            except UsageError as error:
-                found[case.id] = str(error)
+        try:
+            check_case(case)
+        except UsageError as error:
+            if not (case.model.is_file or isinstance(error.__cause__, SideError)):
+                raise
+            found[case.id] = str(error)
+    if len(found) == len(cases) and not all(case.model.is_file for case in cases):
+        raise UsageError(next(iter(found.values())))
     return found
 
 
@@ -194,7 +212,7 @@ def check_case(case: Case) -> None:
         if info.real:
             converters.check(request_of(case))
     except (ModelError, UnknownNameError, ValueError) as error:
-        raise UsageError(str(error)) from None
+        raise UsageError(str(error)) from error  # the cause is looked at where one case may fail alone
     except ConversionError as error:
         raise UsageError(f"{case.label}: {error.failure.message}") from None
     if case.backend == "null":

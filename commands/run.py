@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_matrix(parser: argparse.ArgumentParser) -> None:
     """Which cases: a suite, and what narrows or replaces it."""
-    from commands import network_choice
+    from commands import calibrations, network_choice
 
     parser.add_argument("--suite", metavar="NAME", help="which suite of bench.toml to run")
     matrix = parser.add_argument_group("narrow or replace what the suite says (a,b or repeated)")
@@ -43,6 +43,7 @@ def add_matrix(parser: argparse.ArgumentParser) -> None:
     matrix.add_argument(
         "--checkpoint", action="append", default=[], metavar="[NAME=]FILE", help="weights of a model"
     )
+    calibrations.add_arguments(matrix)
     options.add_options(matrix, "--option", "the builder's own options, such as num_classes=100")
     options.add_list(
         matrix, "--resolution", "SIDE", "image side; a block's shape such as 14x14x384; own: the network's"
@@ -123,7 +124,7 @@ def _run(
 
 
 def overrides(args: argparse.Namespace) -> Overrides:
-    from commands import network_choice
+    from commands import calibrations, network_choice
     from commands.onnx_files import is_file_name, opened
     from commands.plan import Overrides
 
@@ -145,6 +146,8 @@ def overrides(args: argparse.Namespace) -> Overrides:
         targets=options.values(args.target, "--target"),
         build=options.option_values(args.build, "--build"),
         runtime=options.option_values(args.runtime, "--runtime"),
+        calibrate="" if args.calibrate is None else calibrations.data_of(args.calibrate),
+        calibration_images=calibrations.count_of(args),
     )
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from commands import UsageError
-from models.spec import Case
+from models.spec import Case, forms_left_out
 from runners import affinity
 from runners.measurement import Timing
 
@@ -50,6 +50,16 @@ def check_pin(timing: Timing, cases: Iterable[Case]) -> None:
             affinity.cores_for(timing.pin, threads)
     except affinity.PinError as error:
         raise UsageError(f"pin: {error}") from None
+
+
+def comparisons(cases: Sequence[Case]) -> dict[str, str]:
+    """The comparison that each case takes part in, by case id.
+
+    Where some leave forms for deployment out, a network is there to be compared with itself.
+    """
+    if any(forms_left_out(case.build) for case in cases):
+        return {case.id: f"{comparison(case)} {case.model.name}" for case in cases}
+    return {case.id: comparison(case) for case in cases}
 
 
 def comparison(case: Case) -> str:

@@ -61,7 +61,8 @@ class Verdict:
             yield (
                 "parity",
                 f"{'passed' if parity.passed else 'FAILED'}: max relative error {parity.max_relative:.1e}"
-                f" ({bar}), cosine {parity.cosine:.6f}, top-1 agreement {parity.top1_agreement:.3f}",
+                f" ({bar}), cosine {parity.cosine:.6f}, top-1 agreement {parity.top1_agreement:.3f}"
+                f" ({parity.top1_agreeing} of {parity.top1_positions})",
             )
             yield "run by", tool
         if self.wrong:

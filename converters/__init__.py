@@ -22,6 +22,7 @@ from converters.artifact import (
     TensorInfo,
 )
 from models.errors import ModelError
+from models.spec import WITHOUT_FORM
 from models.tables import names, suggest
 
 if TYPE_CHECKING:
@@ -66,8 +67,8 @@ PRECISIONS = {
 # Which build options a kind of file has; those of an engine are checked where its package is known,
 # those of an mlpackage in converters.mlpackage_options.
 BUILD_OPTIONS: dict[str, tuple[str, ...]] = {
-    "onnx": ("dynamic_batch",),
-    "exported_program": (),
+    "onnx": ("dynamic_batch", WITHOUT_FORM),
+    "exported_program": (WITHOUT_FORM,),
 }
 
 # The runtimes that an int8 graph can be written for. In other precisions there is one graph for all.
@@ -82,6 +83,7 @@ def check(request: ConversionRequest) -> None:
 
     Raises ConversionError `bad_input` naming the value and what is possible.
     """
+    from converters.left_out_forms import check as check_forms
     from converters.stages import source_request
     from models.info import check as check_model
 
@@ -99,7 +101,9 @@ def check(request: ConversionRequest) -> None:
             " onnxruntime, openvino or trt"
         )
     _check_flavour(request)
+    _check_calibration(request)
     _check_build(request)
+    check_forms(request)
     for name, value, least in (
         ("batch_size", request.batch_size, 1),
         ("input_count", request.input_count, 1),
@@ -133,6 +137,23 @@ def _check_flavour(request: ConversionRequest) -> None:
         raise _refused(f"{asked}: {request.kind} has {', '.join(flavours)}")
 
 
+def _check_calibration(request: ConversionRequest) -> None:
+    if not request.calibration:
+        return
+    model = request.model
+    if request.precision != "int8":
+        raise _refused(f"calibration is for int8: {request.precision} has no ranges to find")
+    if model.is_block or model.name.startswith("peak/") or model.input_shape(1)[1:] != (
+        3,
+        model.resolution,
+        model.resolution,
+    ):
+        shape = "x".join(str(side) for side in model.input_shape(1)[1:])
+        raise _refused(
+            f"{model.name} takes {shape}: only networks of square colour images can be calibrated on images"
+        )
+
+
 def _check_build(request: ConversionRequest) -> None:
     known = BUILD_OPTIONS.get(request.kind)
     if known is None:
@@ -141,7 +162,7 @@ def _check_build(request: ConversionRequest) -> None:
         if name not in known:
             have = f"it has {', '.join(known)}" if known else "it has none"
             raise _refused(f"{request.kind} has no build option '{name}': {have}")
-        if not isinstance(value, bool):
+        if name != WITHOUT_FORM and not isinstance(value, bool):
             raise _refused(f"build option {name}={value}: true or false")
 
 

@@ -15,6 +15,9 @@ from models.spec import Case, ModelSpec, Option, Options, sorted_options
 # Where only the largest difference is judged: no cosine is below it.
 NO_COSINE = -1.0
 
+# Among the facts of an int8 file: on what it was calibrated, and on how many other inputs it was judged.
+CALIBRATION_FACTS = ("calibration", "calibration_images", "calibration_sha256", "judged_images")
+
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
@@ -34,8 +37,9 @@ class Parity:
 
     `max_relative` is the largest absolute difference divided by the reference's largest magnitude;
     `cosine` the smallest cosine similarity over the inputs; `top1_agreement` the share of positions whose
-    largest channel is the same (classes for a network, channels at each pixel for a block). `least_cosine` is
-    the bar for `cosine` where there is one.
+    largest channel is the same (classes for a network, channels at each pixel for a block), of
+    `top1_positions` (0 where an older version did not count them). `least_cosine` is the bar for `cosine`
+    where there is one.
     """
 
     max_absolute: float
@@ -44,6 +48,11 @@ class Parity:
     top1_agreement: float
     tolerance: float
     least_cosine: float = NO_COSINE
+    top1_positions: int = 0
+
+    @property
+    def top1_agreeing(self) -> int:
+        return round(self.top1_agreement * self.top1_positions)
 
     @property
     def passed(self) -> bool:
@@ -124,6 +133,9 @@ class Artifact:
         for name in ("path", "tensors"):
             path = getattr(self, name)
             value[name] = str(path.relative_to(relative_to) if relative_to else path)
+        for step in value["steps"]:
+            if step["parity"] and not step["parity"]["top1_positions"]:
+                del step["parity"]["top1_positions"]  # the record of an older file stays as it was written
         return value
 
     @staticmethod
@@ -149,6 +161,8 @@ class ConversionRequest:
 
     `target` and `build` are the Case's. `flavour` names the runtime that a quantized graph is written for:
     ONNX Runtime on a CPU (`cpu`) and TensorRT (`trt`) want their QuantizeLinear pairs in different places.
+    `calibration` are the images that an int8 graph is calibrated on, as models.calibration writes them, empty
+    for random inputs; `calibration_data` is where they lie: a folder, or `digits`.
     """
 
     model: ModelSpec
@@ -162,6 +176,8 @@ class ConversionRequest:
     target: str = ""
     build: Options = ()
     flavour: str = ""
+    calibration: str = ""
+    calibration_data: str = ""
 
     @staticmethod
     def for_case(case: Case, kind: str, *, flavour: str = "") -> ConversionRequest:
@@ -175,6 +191,7 @@ class ConversionRequest:
             target=case.target,
             build=case.build,
             flavour=flavour if case.precision == "int8" else "",
+            calibration=case.calibration if case.precision == "int8" else "",
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 A form replaces modules of one class by a module of the same weights, names and function. Forms are taken
 after reparameterization, in the order of FORMS; each that finds something is a step of the parity ledger with
-its name, what it is for, how many modules it replaced and the error that it left (`converters.ledger`).
+its name, what it is for, how many modules it replaced and the error that it left (`converters.ledger`). The
+build option `without_form` leaves them out by name (`converters.left_out_forms`).
 
 Which classes have a form is told by the class's place, so that no library is imported for a network that does
 not use it.
@@ -11,7 +12,7 @@ not use it.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,6 +89,11 @@ FORMS: tuple[Form, ...] = (
         {"models.efficientmod.EfficientMod": channels_first},
     ),
 )
+
+
+def places(names: Collection[str]) -> frozenset[str]:
+    """Where the classes are that the forms of these names are known for."""
+    return frozenset(place for form in FORMS if form.name in names for place in form.makers)
 
 
 def has(net: nn.Module, form: Form) -> bool:

@@ -15,17 +15,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from converters.artifact import Artifact, ConversionError, ConversionFailure, ConversionRequest, Step
+from converters.artifact import (
+    CALIBRATION_FACTS,
+    Artifact,
+    ConversionError,
+    ConversionFailure,
+    ConversionRequest,
+    Step,
+)
 from converters.engine_builder import BuiltEngine, Observers, build
 from converters.engine_log import BuilderLog, recording
 from converters.engine_options import EngineOptions, read
 from converters.engine_progress import stoppable
 from converters.files import sha256_of
 from converters.keys import cache_key
+from converters.left_out_forms import FORM_NAMES
 from converters.tensorrt_package import capability_here, instead, load, title
-from models.spec import Option
+from models.spec import Option, replaced_fact
 
 FILE, LOG, LAYERS = "model.engine", "builder.log", "layers.json"
+_OF_THE_NETWORK = frozenset((*map(replaced_fact, FORM_NAMES), *CALIBRATION_FACTS))
 
 
 def convert(
@@ -78,6 +87,7 @@ def _convert(
     note = instead(request, trt.__name__)
     facts = {"builder": title(trt), "target": target, **_facts(built, options, log), **layers}
     facts |= {"builder_note": note} if note else {}
+    facts |= {name: value for name, value in source.facts.items() if name in _OF_THE_NETWORK}
     return replace(
         source,
         kind=request.kind,

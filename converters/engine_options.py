@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from converters.artifact import ConversionError, ConversionFailure, ConversionRequest
 from converters.stages import has_batch_range
-from models.spec import Option
+from models.spec import WITHOUT_FORM, Option
 from models.tables import suggest
 
 _INTEGERS = {
@@ -40,7 +40,7 @@ def read(request: ConversionRequest) -> EngineOptions:
     """Raises ConversionError `bad_input` that names the option, its value and what is possible."""
     if request.target and not re.fullmatch(r"sm[1-9]\d{1,2}[a-z]?", request.target):
         raise refused(f"target '{request.target}' is not written like sm89, a compute capability of 8.9")
-    chosen = dict(request.build)
+    chosen = {name: value for name, value in request.build if name != WITHOUT_FORM}  # the ONNX file's
     for name, value in chosen.items():
         _check(name, value)
     batches = _batches(request, chosen) if has_batch_range(request.build) else None
@@ -60,7 +60,7 @@ def _check(name: str, value: Option) -> None:
         if value not in _CHOICES[name]:
             raise refused(f"{name}={value}: {' or '.join(_CHOICES[name])} is wanted")
     else:
-        raise refused(f"an engine's builder has no option '{name}': {suggest(name, NAMES)}")
+        raise refused(f"an engine's builder has no option '{name}': {suggest(name, (*NAMES, WITHOUT_FORM))}")
 
 
 def _batches(request: ConversionRequest, chosen: dict[str, Option]) -> tuple[int, int, int]:

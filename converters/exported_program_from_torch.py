@@ -24,6 +24,7 @@ from converters.ledger import Ledger, OnStep, assemble, fuse, ignore_step
 from converters.parity import TOLERANCES, Array
 from converters.quiet import captured
 from converters.source import build_source, run_eager
+from models.spec import forms_left_out
 
 
 class Cast(nn.Module):
@@ -60,7 +61,7 @@ def convert(request: ConversionRequest, folder: Path, *, on_step: OnStep = ignor
     ledger = Ledger(source, on_step)
     net, folded = source.net, {}
     if request.fused:
-        net, report = fuse(ledger)
+        net, report = fuse(ledger, left_out=forms_left_out(request.build))
         folded = dict(report.folded)
     if request.precision == "bf16":
         net = _cast(net, ledger)

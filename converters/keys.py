@@ -26,17 +26,21 @@ TOOLCHAINS = {
 }
 
 
+_PATHS = ("checkpoint", "calibration_data")
+_READING_IMAGES = ("timm", "torchvision", "pillow", "scikit-learn")
+
+
 def cache_key(request: ConversionRequest) -> str:
     """32 hex digits that change with the request, the toolchain's versions or the sources that convert.
 
-    The checkpoint's path is left out: `weights` holds its sha256.
+    The paths of checkpoint and images are left out: `weights` and `calibration` hold their sha256.
     """
     return digest(key_facts(request))[:32]
 
 
 def key_facts(request: ConversionRequest) -> dict[str, Any]:
     """The value that `cache_key` hashes."""
-    asked = {name: value for name, value in request.to_dict().items() if name != "checkpoint"}
+    asked = {name: value for name, value in request.to_dict().items() if name not in _PATHS}
     facts = {
         "request": asked,
         "schema": SCHEMA,
@@ -44,6 +48,8 @@ def key_facts(request: ConversionRequest) -> dict[str, Any]:
         "toolchain": toolchain(request.kind, request.model),
         "sources": sources_digest(),
     }
+    if request.calibration:
+        facts["images"] = {package: _version(package) for package in _READING_IMAGES}
     source = source_request(request)
     if source is not None:
         from converters.tensorrt_package import identity

@@ -31,6 +31,7 @@ from converters.parity import LEAST_COSINES, TOLERANCES, Array, compare, widened
 from converters.quiet import captured
 from converters.reparameterization import FusionReport, reparameterize_with_report
 from converters.source import Source, run_eager
+from models.spec import WITHOUT_FORM, replaced_fact
 
 OnStep = Callable[[str], None]
 
@@ -40,18 +41,24 @@ def ignore_step(name: str) -> None:
 
 
 class Ledger:
-    """Steps in order. A step whose parity fails raises ConversionError with all steps so far."""
+    """Steps in order. A step whose parity fails raises ConversionError with all steps so far.
+
+    `replaced` are how many modules each form for deployment replaced, by the form's name.
+    """
 
     def __init__(self, source: Source, on_step: OnStep, steps: Sequence[Step] = ()) -> None:
         self.source = source
         self.steps = list(steps)
+        self.replaced: dict[str, int] = {}
         self._on_step = on_step
         self._started = 0
         self._rounding: float | None = None
 
     def fork(self, source: Source | None = None) -> Ledger:
         """A ledger that goes on from here on its own, compared with `source` where one is given."""
-        return Ledger(source or self.source, self._on_step, self.steps)
+        forked = Ledger(source or self.source, self._on_step, self.steps)
+        forked.replaced = dict(self.replaced)
+        return forked
 
     def begin(self, name: str) -> None:
         self._on_step(name)
@@ -66,10 +73,14 @@ class Ledger:
         precision: str = "fp32",
         note: str = "",
         diverged: Callable[[], str] = lambda: "",
+        judged: Source | None = None,
     ) -> None:
-        """Enter a step that just ended: `run` gives its outputs, `diverged` looks for the first module."""
+        """Enter a step that just ended: `run` gives its outputs, `diverged` looks for the first module.
+
+        They are the outputs for the inputs of `judged`, where those are others than the ledger's own.
+        """
         duration = time.perf_counter_ns() - self._started
-        parity = self._compare(name, run, precision)
+        parity = self._compare(name, run, precision, (judged or self.source).reference)
         module, unknown = ("", "") if parity.passed else _first_module(diverged)
         note = "; ".join(filter(None, (note, unknown)))
         if parity.tolerance > TOLERANCES[precision]:
@@ -79,7 +90,9 @@ class Ledger:
         if not parity.passed:
             raise ConversionError(_parity_failure(name, parity, module, tuple(self.steps)))
 
-    def _compare(self, name: str, run: Callable[[], Sequence[Array]], precision: str) -> Parity:
+    def _compare(
+        self, name: str, run: Callable[[], Sequence[Array]], precision: str, reference: Sequence[Array]
+    ) -> Parity:
         steps = tuple(self.steps)
         try:
             outputs = run()
@@ -87,7 +100,7 @@ class Ledger:
             raise ConversionError(failure_of(error, name, steps=steps)) from error
         try:
             parity = compare(
-                self.source.reference,
+                reference,
                 outputs,
                 TOLERANCES[precision],
                 least_cosine=LEAST_COSINES.get(precision, NO_COSINE),
@@ -127,8 +140,12 @@ def _parity_failure(name: str, parity: Parity, module: str, steps: tuple[Step, .
     )
 
 
-def fuse(ledger: Ledger) -> tuple[nn.Module, FusionReport]:
-    """The `fused` step, and one for each form for deployment that the network has; and what was folded."""
+def fuse(ledger: Ledger, *, left_out: Sequence[str] = ()) -> tuple[nn.Module, FusionReport]:
+    """The `fused` step, and one for each form for deployment that the network has; and what was folded.
+
+    Forms of the names in `left_out` are not taken, and the ledger says so. Raises ConversionError `bad_input`
+    where the network has no such form.
+    """
     source = ledger.source
     ledger.begin("fused")
     with captured():
@@ -150,14 +167,38 @@ def fuse(ledger: Ledger) -> tuple[nn.Module, FusionReport]:
         note=_note(report),
         diverged=diverged,
     )
-    return _in_forms(ledger, net), report
+    return _in_forms(ledger, net, left_out), report
 
 
-def _in_forms(ledger: Ledger, net: nn.Module) -> nn.Module:
+def _in_forms(ledger: Ledger, net: nn.Module, left_out: Sequence[str]) -> nn.Module:
     """`net` in every form for deployment that it has, each checked and entered as a step of its name."""
-    for form in (form for form in FORMS if has(net, form)):
-        net = _in_form(ledger, net, form)
+    published = net
+    for form in (form for form in FORMS if has(published, form) or form.name in left_out):
+        if form.name in left_out:
+            _leave_out(ledger, published, form)
+        else:
+            net = _in_form(ledger, net, form)
     return net
+
+
+def _leave_out(ledger: Ledger, net: nn.Module, form: Form) -> None:
+    """The step that says so; a network that does not change without a form is none to compare with."""
+    _, count = formed(net, form)
+    if not count:
+        raise ConversionError(_no_such_form(net, form, tuple(ledger.steps)))
+    note = f"{count} modules stay as published"
+    ledger.steps.append(Step(f"left out: {form.name}", "converters.deployment_forms", None, 0, note))
+
+
+def _no_such_form(net: nn.Module, form: Form, steps: tuple[Step, ...]) -> ConversionFailure:
+    known = [other.name for other in FORMS if has(net, other) and formed(net, other)[1]]
+    return ConversionFailure(
+        "bad_input",
+        form.name,
+        f"there is no form '{form.name}' to leave out: this network has {' and '.join(known) or 'none'}",
+        advice=f"Leave {WITHOUT_FORM} out, or ask for a network that docs/networks.md names for the form.",
+        steps=steps,
+    )
 
 
 def _in_form(ledger: Ledger, before: nn.Module, form: Form) -> nn.Module:
@@ -166,6 +207,7 @@ def _in_form(ledger: Ledger, before: nn.Module, form: Form) -> nn.Module:
     net, count = formed(before, form)
     if not count:
         return before
+    ledger.replaced[form.name] = count
 
     def diverged() -> str:
         return first_divergence(
@@ -230,6 +272,7 @@ def assemble(
         op_counts=dict(op_counts),
         toolchain=toolchain(request.kind, request.model),
         conversion_ns=time.perf_counter_ns() - started_ns,
+        facts={replaced_fact(name): count for name, count in ledger.replaced.items()},
         modules=module_kinds(source.net),
     )
 

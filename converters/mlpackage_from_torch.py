@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from converters.artifact import Artifact, ConversionError, ConversionFailure, ConversionRequest
+from converters.deployment_forms import places
 from converters.divergence import first_divergence, module_outputs
 from converters.failures import failure_of
 from converters.ledger import Ledger, OnStep, assemble, fuse, ignore_step
@@ -32,7 +33,7 @@ from converters.mlpackage_program import Conversion, computed_in, converted
 from converters.parity import TOLERANCES
 from converters.quiet import captured
 from converters.source import build_source, run_eager
-from models.spec import Option
+from models.spec import Option, forms_left_out
 
 FILE = f"model{SUFFIX}"
 
@@ -53,7 +54,7 @@ def convert(request: ConversionRequest, folder: Path, *, on_step: OnStep = ignor
     conversion = Conversion(request, options, Ledger(source, on_step), source.net, source.inputs)
     folded: Mapping[str, int] = {}
     if request.fused:
-        conversion.net, report = fuse(conversion.ledger)
+        conversion.net, report = fuse(conversion.ledger, left_out=forms_left_out(request.build))
         folded = report.folded
     if options.input_type == "image":
         _take_pixels(conversion)
@@ -75,7 +76,8 @@ def convert(request: ConversionRequest, folder: Path, *, on_step: OnStep = ignor
         folded=folded,
         started_ns=started,
     )
-    return replace(artifact, facts={**told.facts(), **_facts(conversion, changed, rewritten)})
+    facts = {**told.facts(), **_facts(conversion, changed, rewritten)}
+    return replace(artifact, facts={**artifact.facts, **facts})
 
 
 def _facts(
@@ -130,7 +132,7 @@ def _take_pixels(conversion: Conversion) -> None:
 def _lay_out(conversion: Conversion) -> Mapping[str, int]:
     """The `layout` step, where a module has a form of its own."""
     before, given, ledger = conversion.net, conversion.given, conversion.ledger
-    net, changed = relayout(before)
+    net, changed = relayout(before, published=places(forms_left_out(conversion.request.build)))
     if not changed:
         return changed
     ledger.begin("layout")

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
@@ -106,31 +106,34 @@ class ChannelsFirstTransformerBlock(nn.Module):
         return x.reshape(b, c, h, w)
 
 
+Layouts = Mapping[str, Callable[[Any], nn.Module]]
+
 # By the class's place, so that no other library is imported.
-LAYOUTS: Mapping[str, Callable[[Any], nn.Module]] = {
+LAYOUTS: Layouts = {
     "models.nextvit.EMHSA": ChannelsFirstEMHSA,
     "models.transformer.TransformerBlock": ChannelsFirstTransformerBlock,
     "timm.models.twins.LocallyGroupedAttn": TwinsWindows,
 }
 
 
-def relayout(net: nn.Module) -> tuple[nn.Module, Mapping[str, int]]:
+def relayout(net: nn.Module, *, published: Collection[str] = ()) -> tuple[nn.Module, Mapping[str, int]]:
     """A copy of `net` with every module that has a form of its own here in that form, and how many of each.
 
-    `net` is in eval mode and is not modified.
+    `net` is in eval mode and is not modified. Modules of the classes in `published` stay as they are.
     """
     changed: Counter[str] = Counter()
-    return _changed(copy.deepcopy(net), changed).eval(), dict(sorted(changed.items()))
+    layouts = {place: form for place, form in LAYOUTS.items() if place not in published}
+    return _changed(copy.deepcopy(net), layouts, changed).eval(), dict(sorted(changed.items()))
 
 
-def _changed(module: nn.Module, changed: Counter[str]) -> nn.Module:
+def _changed(module: nn.Module, layouts: Layouts, changed: Counter[str]) -> nn.Module:
     kind = type(module)
-    form = LAYOUTS.get(f"{kind.__module__}.{kind.__qualname__}")
+    form = layouts.get(f"{kind.__module__}.{kind.__qualname__}")
     if form is not None:
         changed[kind.__name__] += 1
         return form(module)
     for name, child in list(module.named_children()):
-        setattr(module, name, _changed(child, changed))
+        setattr(module, name, _changed(child, layouts, changed))
     return module
 
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from converters.artifact import ConversionError, ConversionFailure, ConversionRequest
-from models.spec import Option
+from models.spec import WITHOUT_FORM, Option
 from models.tables import suggest
 
 # The specification that a deployment target writes; macOS 12 to 15 are of the same years.
@@ -17,7 +17,7 @@ CHOICES = {
     "input_type": ("tensor", "image"),
     "layout": ("ane", "plain"),
 }
-NAMES = (*CHOICES, "max_batch", "resolutions")
+NAMES = (*CHOICES, "max_batch", "resolutions", WITHOUT_FORM)
 
 # Operators that hold compressed weights came with iOS 16.
 COMPRESSED_NEEDS = "iOS16"

@@ -10,8 +10,8 @@ from converters.artifact import ConversionError, ConversionFailure, ConversionRe
 from converters.failures import failure_of
 from converters.ledger import Ledger
 from converters.onnx_graph import fixed_batch
-from converters.parity import Array, make_inputs
-from converters.source import Source, run_eager
+from converters.parity import Array
+from converters.source import Source, draw_of, run_eager
 
 # How ONNX Runtime and PyTorch word that a value has not the shape that an operator wants.
 _SHAPE = re.compile(r"shape|dimension|broadcast|size of tensor|sizes of tensors", re.IGNORECASE)
@@ -47,7 +47,7 @@ def check_other_batch(
 def _source_there(request: ConversionRequest, ledger: Ledger, size: int) -> Source:
     """The eager network with inputs of that batch size, and what it makes of them."""
     source = ledger.source
-    inputs = make_inputs(request.model, size, seed=request.input_seed, count=min(2, request.input_count))
+    inputs = draw_of(replace(request, batch_size=size))(0, min(2, request.input_count))
     try:
         reference = run_eager(source.net, inputs)
     except Exception as error:  # the network's own code raises anything at a batch size it does not expect

@@ -12,6 +12,7 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,8 @@ from converters.keys import cache_key
 from converters.ledger import Ledger, OnStep, assemble, ignore_step
 from converters.onnx_header import identity
 from converters.onnx_precision import typed
-from converters.parity import Array, make_inputs
-from converters.source import Source
+from converters.parity import Array
+from converters.source import Draw, Source, draw_of
 
 INPUT_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
 PIXELS = "tensor(uint8)"
@@ -83,13 +84,15 @@ def convert(request: ConversionRequest, folder: Path, *, on_step: OnStep = ignor
     on_step("reference")
     begun = time.perf_counter_ns()
     session = _session(onnx_graph.serialize(proto), request)
-    inputs = _inputs(request, session)
+    draw = _draw(request, session)
+    inputs = draw(0, request.input_count)
     shaped = _shaped(proto, request, inputs[0].shape)
     report = onnx_types.read(shaped)
     macs = sum(node.macs for node in report.macs)
     reference = _outputs(session, inputs, request)
     network = FileNetwork(session)
-    source = FileSource(network, inputs, reference, _params_m(proto), macs / request.batch_size / 1e9)
+    gmacs = macs / request.batch_size / 1e9
+    source = FileSource(network, inputs, reference, _params_m(proto), gmacs, draw)
     tool = f"onnxruntime {version('onnxruntime')} CPUExecutionProvider"
     steps = [Step("reference", tool, None, time.perf_counter_ns() - begun, NO_EAGER)]
     ledger = Ledger(source, on_step, steps)
@@ -157,21 +160,29 @@ def _graph_inputs(proto: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
     return [value for value in proto.graph.input if value.name not in weights]
 
 
-def _inputs(request: ConversionRequest, session: Any) -> tuple[Array, ...]:
-    """Random inputs of the file's type and the shape asked for; ConversionError where it takes no such."""
+def _draw(request: ConversionRequest, session: Any) -> Draw:
+    """Gives inputs of the file's type and the shape asked for; ConversionError where it takes no such."""
     declared = session.get_inputs()
     _check_ends(request, declared, session.get_outputs())
     shape, kind = request.model.input_shape(request.batch_size), declared[0].type
     taken = [side if isinstance(side, int) else None for side in declared[0].shape]
     _check_shape(request, taken, shape)
     if kind == PIXELS:
-        seeds = [np.random.default_rng((request.input_seed, k)) for k in range(request.input_count)]
-        pixels: list[Any] = [rng.integers(0, 256, shape, dtype=np.uint8) for rng in seeds]
-        return tuple(pixels)
-    values = make_inputs(
-        request.model, request.batch_size, seed=request.input_seed, count=request.input_count
-    )
-    return tuple(value.astype(INPUT_TYPES[kind]) for value in values)
+        if request.calibration:
+            raise _unsupported(f"{request.model.name} takes pixels: it can be calibrated on random ones")
+        return partial(_pixels, request)
+    return partial(_values, draw_of(request), INPUT_TYPES[kind])
+
+
+def _pixels(request: ConversionRequest, first: int, count: int) -> tuple[Array, ...]:
+    shape = request.model.input_shape(request.batch_size)
+    seeds = [np.random.default_rng((request.input_seed, k)) for k in range(first, first + count)]
+    pixels: list[Any] = [rng.integers(0, 256, shape, dtype=np.uint8) for rng in seeds]
+    return tuple(pixels)
+
+
+def _values(draw: Draw, dtype: Any, first: int, count: int) -> tuple[Array, ...]:
+    return tuple(value.astype(dtype) for value in draw(first, count))
 
 
 def _check_ends(request: ConversionRequest, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:

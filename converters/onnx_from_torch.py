@@ -24,7 +24,7 @@ from converters.onnx_exporters import EXPORTERS, Exported
 from converters.onnx_precision import run_typed, typed
 from converters.parity import TOLERANCES
 from converters.source import build_source
-from models.spec import canonical_json
+from models.spec import canonical_json, forms_left_out
 
 # Protocol buffers end at 2 GiB; weights beside the file (external data) are not supported.
 MAX_BYTES = 2**31 - 2**24
@@ -57,7 +57,7 @@ def convert(request: ConversionRequest, folder: Path, *, on_step: OnStep = ignor
     ledger = Ledger(source, on_step)
     net, folded = source.net, {}
     if request.fused:
-        net, report = fuse(ledger)
+        net, report = fuse(ledger, left_out=forms_left_out(request.build))
         folded = dict(report.folded)
     made = _export(net, ledger, request)
     ledger = made.ledger
@@ -100,12 +100,14 @@ def _check_size(net: nn.Module, request: ConversionRequest) -> None:
 
 
 def _facts(request: ConversionRequest) -> dict[str, str]:
+    left_out = forms_left_out(request.build)
     return {
         "key": cache_key(request),
         "model": canonical_json(request.model.to_dict()),
         "batch_size": str(request.batch_size),
         "precision": request.precision,
         "fused": str(request.fused).lower(),
+        **({"left_out": ", ".join(left_out)} if left_out else {}),
     }
 
 

@@ -11,6 +11,7 @@ import onnx
 
 from converters import onnx_graph, onnx_rounding, onnx_types
 from converters.artifact import ConversionError, ConversionFailure, ConversionRequest
+from converters.calibration import calibration_of
 from converters.failures import failure_of
 from converters.ledger import Ledger
 from converters.onnx_cast import STEP_NAMES
@@ -104,22 +105,26 @@ def _clamped(choice: Choice, precision: str) -> str:
 def _quantized(proto: onnx.ModelProto, request: ConversionRequest, ledger: Ledger) -> Typed:
     from converters import onnx_quantize
 
-    source, step = ledger.source, STEP_NAMES["int8"]
+    step, calibration = STEP_NAMES["int8"], calibration_of(request, ledger.source)
+    judged = calibration.judged
     prepared = onnx_quantize.prepared(proto)
-    made = onnx_quantize.quantize(prepared, request.flavour, source.inputs)
+    made = onnx_quantize.quantize(prepared, request.flavour, calibration.inputs)
     onnx_graph.check(made, step=step)
     report = onnx_types.read(made)
-    errors = onnx_quantize.node_errors(prepared, made, tuple(onnx_types.COUNTED), source.inputs)
+    timed = ledger.source.inputs  # the first of those judged: each node is run twice for every one
+    errors = onnx_quantize.node_errors(prepared, made, tuple(onnx_types.COUNTED), timed)
     data = onnx_graph.serialize(made)
     ledger.end(
         step,
         f"onnxruntime {version('onnxruntime')} quantize_static",
-        lambda: _run_checked(data, source.inputs, errors),
+        lambda: _run_checked(data, judged.inputs, errors),
         precision="int8",
-        note=_quantized_note(request, report, errors),
+        note=f"{_quantized_note(request, report, errors)}; {calibration.told}",
+        judged=judged,
     )
     onnx_types.require(report, "int8")
-    return Typed(made, report.precision, {**report.facts(), "quantize_nodes": report.quantize_nodes})
+    facts = {**report.facts(), "quantize_nodes": report.quantize_nodes, **calibration.facts}
+    return Typed(made, report.precision, facts)
 
 
 def _run_checked(data: bytes, inputs: Sequence[Array], errors: Mapping[str, float]) -> tuple[Array, ...]:
@@ -143,8 +148,7 @@ def _quantized_note(
     name, worst = max(errors.items(), key=lambda item: item[1], default=("", 0.0))
     return (
         f"flavour {request.flavour}; {report}; {report.quantize_nodes} QuantizeLinear; the worst node alone, "
-        f"'{name}', {_off(worst)}; cosine at least {LEAST_COSINES['int8']}; calibrated on "
-        f"{request.input_count} random inputs: for latency, not for accuracy"
+        f"'{name}', {_off(worst)}; cosine at least {LEAST_COSINES['int8']}"
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,17 +61,18 @@ FLAVOURS: Mapping[str, Flavour] = {
 class _Calibration(CalibrationDataReader):  # type: ignore[misc]
     """The inputs, one after another."""
 
-    def __init__(self, name: str, inputs: Sequence[Array]) -> None:
-        self._feeds = iter([{name: value} for value in inputs])
+    def __init__(self, name: str, inputs: Iterable[Array]) -> None:
+        self._feeds = ({name: value} for value in inputs)
 
     def get_next(self) -> dict[str, Array] | None:
         return next(self._feeds, None)
 
 
-def quantize(proto: onnx.ModelProto, flavour: str, inputs: Sequence[Array]) -> onnx.ModelProto:
+def quantize(proto: onnx.ModelProto, flavour: str, inputs: Iterable[Array]) -> onnx.ModelProto:
     """`proto`, as `prepared` gives it, with 8-bit weights per channel and activations per tensor.
 
-    Ranges are the smallest and largest values that `inputs` give. Raises ConversionError `export_failed`.
+    Ranges are the smallest and largest values that `inputs` give, of which one is held at a time. Raises
+    ConversionError `export_failed`, and what reading an input raises of it.
     """
     chosen = FLAVOURS[flavour]
     proto = copy.deepcopy(proto)  # the quantizer moves the weights of what it is given into a file

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from converters.artifact import ConversionError, ConversionFailure, ConversionRequest
+from converters.calibration_images import held_out
 from converters.failures import failure_of
 from converters.parity import Array, compare, make_inputs
 from converters.quiet import captured
@@ -21,16 +22,22 @@ from models import instantiate
 from models.counting import count
 from models.spec import ModelSpec
 
+Draw = Callable[[int, int], tuple[Array, ...]]
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The unfused eager network with `reference[k]`, its fp32 output for `inputs[k]`."""
+    """The unfused eager network with `reference[k]`, its fp32 output for `inputs[k]`.
+
+    `draw(first, count)` gives more inputs of that kind: `inputs` are those from 0 on.
+    """
 
     net: nn.Module
     inputs: tuple[Array, ...]
     reference: tuple[Array, ...]
     params_m: float
     gmacs: float
+    draw: Draw
 
     def rounding(self) -> float:
         """How far the eager fp32 outputs are from the same network's in float64, relative to the largest."""
@@ -50,18 +57,27 @@ def build_source(request: ConversionRequest) -> Source:
     Raises ModelError or CheckpointError for what cannot be built, ConversionError `bad_input` for a network
     that does not run at that resolution or does not return one finite tensor.
     """
-    inputs = make_inputs(
-        request.model, request.batch_size, seed=request.input_seed, count=request.input_count
-    )
+    draw = draw_of(request)
+    inputs = draw(0, request.input_count)
     with captured():
         net, params_m, gmacs = _network(request.model, request.checkpoint)
         reference = run_eager(net, inputs)
     if not all(np.isfinite(value).all() for value in reference):
         raise _bad_input(
-            f"{request.model.name} returns values that are not finite for standard normal inputs",
+            f"{request.model.name} returns values that are not finite for "
+            f"{'images' if request.calibration else 'standard normal inputs'}",
             "Check the checkpoint.",
         )
-    return Source(net, inputs, reference, params_m, gmacs)
+    return Source(net, inputs, reference, params_m, gmacs, draw)
+
+
+def draw_of(request: ConversionRequest) -> Draw:
+    """Gives a request's inputs: of images held out where it is calibrated on images, else random ones."""
+    return partial(held_out if request.calibration else _random_inputs, request)
+
+
+def _random_inputs(request: ConversionRequest, first: int, count: int) -> tuple[Array, ...]:
+    return make_inputs(request.model, request.batch_size, seed=request.input_seed, count=count, first=first)
 
 
 @lru_cache(maxsize=1)

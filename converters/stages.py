@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from converters.artifact import Artifact, ConversionFailure, ConversionRequest
-from models.spec import Options
+from models.spec import WITHOUT_FORM, Option, Options, sorted_options
 
 Outcome = Artifact | ConversionFailure
 
@@ -22,15 +22,18 @@ def source_request(request: ConversionRequest) -> ConversionRequest | None:
     """The request of the file that this one is built from; None for what is made from the network itself.
 
     An engine's ONNX file knows no target and none of the builder's options, so engines of one network for
-    several targets share it.
+    several targets share it. Which forms are left out is decided in that file.
     """
     if request.kind != "engine":
         return None
+    build: dict[str, Option] = {name: value for name, value in request.build if name == WITHOUT_FORM}
+    if has_batch_range(request.build):
+        build["dynamic_batch"] = True
     return replace(
         request,
         kind="onnx",
         target="",
-        build=(("dynamic_batch", True),) if has_batch_range(request.build) else (),
+        build=sorted_options(build),
         flavour="trt" if request.precision == "int8" else "",
     )
 

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from models.calibration import CalibrationImages
+
 Option = int | float | str | bool
 Options = tuple[tuple[str, Option], ...]  # sorted by name
 ONNX_SUFFIX = ".onnx"
@@ -19,6 +21,9 @@ OF_A_FILE = "sha256:"  # weights that are read from a file begin so
 # fp16 with weights that are stored in fewer bits: linear 8-bit, palettes, half of them zero.
 WEIGHT_PRECISIONS = ("fp16-int8w", "fp16-pal8", "fp16-pal6", "fp16-pal4", "fp16-sparse50")
 PRECISIONS = ("fp32", "fp16", "bf16", "int8", *WEIGHT_PRECISIONS)
+
+# The build option that leaves forms for deployment out: `without_form=five-axes+one-classifier`.
+WITHOUT_FORM = "without_form"
 
 
 def canonical_json(value: object) -> str:
@@ -126,7 +131,8 @@ class Case:
 
     `target` is the compute capability that an engine is built for (`sm89`), empty for files that are built
     for no device in particular. `build` are options of the toolchain that makes the file, `runtime` those of
-    the runtime that is timed; both sorted by name and empty where the defaults hold.
+    the runtime that is timed; both sorted by name and empty where the defaults hold. `calibration` are the
+    images that an int8 file is calibrated on (models.calibration), empty for random inputs.
     """
 
     model: ModelSpec
@@ -140,6 +146,12 @@ class Case:
     target: str = ""
     build: Options = ()
     runtime: Options = ()
+    calibration: str = ""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a calibration that names no images."""
+        if self.calibration:
+            CalibrationImages.parse(self.calibration)
 
     @property
     def id(self) -> str:
@@ -166,6 +178,8 @@ class Case:
         if self.target:
             parts.append(self.target)
         parts += [f"{name}={value}" for name, value in (*self.build, *self.runtime)]
+        if self.calibration:
+            parts.append(f"calibrated {CalibrationImages.parse(self.calibration).label}")
         if not self.fused:
             parts.append("unfused")
         return " ".join(parts)
@@ -176,7 +190,12 @@ class Case:
         A case without it keeps the id that it always had.
         """
         value = {**asdict(self), "model": self.model.to_dict()}
-        later = {"target": self.target, "build": dict(self.build), "runtime": dict(self.runtime)}
+        later: dict[str, Any] = {
+            "target": self.target,
+            "build": dict(self.build),
+            "runtime": dict(self.runtime),
+            "calibration": self.calibration,
+        }
         for name, chosen in later.items():
             del value[name]
             if chosen:
@@ -192,3 +211,14 @@ class Case:
 def sorted_options(options: Mapping[str, Option]) -> Options:
     """The hashable form of a table of options."""
     return tuple(sorted(options.items()))
+
+
+def forms_left_out(build: Options) -> tuple[str, ...]:
+    """The forms for deployment that build options leave out, by their names: `("five axes",)`."""
+    value = dict(build).get(WITHOUT_FORM)
+    return () if value is None else tuple(name.replace("-", " ") for name in str(value).split("+"))
+
+
+def replaced_fact(form: str) -> str:
+    """The name of the artifact's fact that counts the modules in a form: `five_axes_replaced`."""
+    return f"{form.replace(' ', '_')}_replaced"

@@ -151,17 +151,6 @@ def describe_inversion(inversion: Inversion, proxy: str) -> str:
     )
 
 
-def describe_fusion(pairs: list[tuple[Row, Row, Ratio]]) -> str:
-    """One sentence over all fused and unfused pairs."""
-    resolved = [(row, gain) for row, _, gain in pairs if gain.resolved and gain.value > 1]
-    slower = [row for row, _, gain in pairs if gain.resolved and gain.value < 1]
-    text = f"Fusion makes {len(resolved)} of {count(len(pairs), 'case')} faster beyond the noise"
-    if resolved:
-        row, gain = resolved[0]
-        text += f", {row.label} most: {ratio_interval(gain.value, gain.low, gain.high)}"
-    return f"{text}; {_names(slower)} became slower." if slower else f"{text}."
-
-
 def lead_text(facet: Facet) -> str:
     """`1.30× [1.28, 1.32] to convnext`: the lead of the fastest over the first that does not tie with it."""
     ahead = _first_behind(facet)

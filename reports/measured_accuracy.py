@@ -30,10 +30,11 @@ def is_of(evaluation: Evaluation, result: CaseResult) -> bool:
     """Whether what was evaluated computes what the case runs.
 
     fp32 is fp32 in any file; what another precision makes of a network depends on the kind of file; a
-    quantized one only speaks for itself. A case of somebody's ONNX file is that file.
+    quantized one only speaks for itself. A case of somebody's ONNX file is that file. A case whose runtime
+    computes in another precision than its file holds (OpenVINO in bf16) has none: no evaluation does that.
     """
     file, case, artifact = evaluation.file, result.case, result.artifact
-    if file.precision != case.precision:
+    if file.precision != case.precision or (artifact and artifact.precision != case.precision):
         return False
     if artifact is not None and file.key and file.key == artifact.key:
         return True

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Final
 
+from reports import agreement
 from reports import formatting as fmt
 from reports.statistics import Ratio
 from reports.sweep import Curve, Step, Sweep, inverse, setting_of, step_between, word, words
@@ -79,7 +80,7 @@ def threads_sentence(sweep: Sweep, *, batched: bool) -> str:
 
 
 def precision_sentences(found: Sequence[Sweep], *, batched: bool) -> list[str]:
-    """`int8 takes 0.35× (resnet50) to 0.61× (nextvit_small) of the time of fp32.`, over all sweeps."""
+    """`int8 takes 0.35× (resnet50) to 0.61× (nextvit_small) of the time of fp32; ...`, over all sweeps."""
     taken: dict[tuple[object, object], list[tuple[str, Step]]] = defaultdict(list)
     for sweep in found:
         curve = _sound(sweep, "precision")
@@ -87,7 +88,7 @@ def precision_sentences(found: Sequence[Sweep], *, batched: bool) -> list[str]:
             taken[step.ends].append((sweep.label, step))
     return [
         f"{after} takes {_range((step.time.value, label) for label, step in steps)} of the time of"
-        f" {before}{_agreement(step for _, step in steps)}."
+        f" {before}{agreement.at_least([step.after.result for _, step in steps])}."
         for (before, after), steps in taken.items()
     ]
 
@@ -109,15 +110,6 @@ def resolution_sentence(found: Sequence[Sweep], *, batched: bool) -> list[str]:
     return [
         f"{span} latency grows with the number of pixels to the power of {grown}; 1 would be in proportion."
     ]
-
-
-def parity_words(row: Row) -> str:
-    """`top-1 agreement 98.4 %, cosine 0.9991` with the eager fp32 model, by the file's ledger."""
-    parity = row.result.artifact.parity if row.result.artifact else None
-    if parity is None:
-        return "parity not checked"
-    agreement = fmt.percent(parity.top1_agreement, digits=3)
-    return f"top-1 agreement {agreement}, cosine {parity.cosine:.4f}"
 
 
 def _sound(sweep: Sweep, axis: str) -> Curve | None:
@@ -191,19 +183,6 @@ def _where_threads_stop(curve: Curve, *, batched: bool) -> tuple[Row, Step | Non
             return last, step
         last = after
     return last, None
-
-
-def _agreement(steps: Iterable[Step]) -> str:
-    found = [
-        artifact.parity.top1_agreement
-        for step in steps
-        if (artifact := step.after.result.artifact) and artifact.parity
-    ]
-    if not found:
-        return ""
-    return (
-        f", and agrees with the eager fp32 model on the top-1 in {fmt.percent(min(found), digits=3)} at least"
-    )
 
 
 def _range(values: Iterable[tuple[float, str]], *, unit: str = "×") -> str:

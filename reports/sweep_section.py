@@ -36,7 +36,7 @@ Make = Callable[[str], "Drawing"]
 
 def section(table: RunTable) -> Section | None:
     """None where no two cases of the run differ in a swept setting alone."""
-    groups = grouped(table)  # once for both: of a thousand cases it takes most of a second
+    groups = grouped(table)
     found = sweeps(table, groups)
     if not found:
         return None

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from converters.artifact import Artifact, Step
-from reports import findings
+from models.spec import forms_left_out
+from reports import agreement, findings
 from reports import formatting as fmt
 from reports.failure_groups import FailureGroup, grouped
 from reports.flags import Flag
 from reports.grids import Cell, Grid, Line, facts
 from reports.records import CaseResult
-from reports.statistics import Ratio
-from reports.tables import Facet, Row, RunTable, fused_facets
+from reports.tables import Facet, RunTable, fused_facets
 
 # the parts of a session's wall time, in the order in which a suite goes through them
 LEDGER = {
@@ -29,7 +28,7 @@ LEDGER = {
     "parent_ns": "parent",
 }
 _MAX_PARITY_TABLES = 50
-_ASKED_FOR = ("conversion_ns", "warmup_ns", "timed_ns", "devices_ns")
+_ASKED_FOR = ("conversion_ns", "warmup_ns", "timed_ns", "devices_ns", "search_ns", "training_ns")
 
 
 def answers(table: RunTable) -> Grid:
@@ -67,30 +66,6 @@ def key_facts(table: RunTable) -> list[tuple[str, str]]:
     return facts
 
 
-def fusion(pairs: Sequence[tuple[Row, Row, Ratio]], names: Sequence[str], unit: tuple[float, str]) -> Grid:
-    """Times of both artifacts and their ratio, the largest gain first."""
-    heads = (
-        ("Case", False, ""),
-        (f"Fused, {unit[1]}", True, ""),
-        (f"Unfused, {unit[1]}", True, ""),
-        ("Speed-up [95 %]", True, "time unfused over fused, paired by round"),
-        ("Rounds", True, "pairs of rounds"),
-    )
-    lines = tuple(
-        Line(
-            (
-                Cell(name, css="name"),
-                Cell(_plain_time(row, unit)),
-                Cell(_plain_time(other, unit)),
-                Cell(fmt.ratio_interval(gain.value, gain.low, gain.high), gain.value),
-                Cell(str(gain.pairs), gain.pairs),
-            )
-        )
-        for name, (row, other, gain) in zip(names, pairs, strict=True)
-    )
-    return Grid("Fused against unfused", heads, lines)
-
-
 def parity(table: RunTable) -> list[Grid]:
     """The parity ledger: one small table per artifact, as several backends may load the same file.
 
@@ -121,6 +96,8 @@ def _artifact_text(artifact: Artifact) -> str:
     model = artifact.model
     name = " ".join(filter(None, (model.name, model.weights_label, model.shape_label, artifact.precision)))
     name += "" if artifact.fused else " unfused"
+    left_out = list(forms_left_out(artifact.build))
+    name += f" without {fmt.listing(left_out)}" if left_out else ""
     batch = f" batch {artifact.batch_size}" if artifact.batch_size != 1 else ""
     folded = ", ".join(f"{kind} × {number}" for kind, number in sorted(artifact.folded.items())) or "nothing"
     return (
@@ -216,7 +193,7 @@ _PARITY_HEADS = (
     ("Max. relative", True, "divided by the reference's largest magnitude"),
     ("Tolerance", True, ""),
     ("Cosine", True, "smallest cosine similarity over the inputs"),
-    ("Top-1", True, "share of positions whose largest channel is the same"),
+    ("Top-1", True, "positions (images, of a classifier) whose largest channel is the same"),
     ("Result", False, ""),
     ("Time", True, ""),
     ("Note", False, ""),
@@ -243,11 +220,6 @@ def _answer(facet: Facet) -> Line:
     )
 
 
-def _plain_time(row: Row, unit: tuple[float, str]) -> str:
-    s = row.summary
-    return fmt.duration(s.median_ns, half_width=s.half_width, unit=unit).removesuffix(f" {unit[1]}")
-
-
 def _step_line(step: Step) -> Line:
     p = step.parity
     numbers = (
@@ -258,7 +230,7 @@ def _step_line(step: Step) -> Line:
             Cell(fmt.error(p.max_relative)),
             Cell(fmt.error(p.tolerance)),
             Cell(f"{p.cosine:.7f}"),
-            Cell(fmt.percent(p.top1_agreement, digits=4)),
+            Cell(agreement.file_share(p), p.top1_agreement),
         ]
     )
     verdict = Cell("not checked") if p is None else Cell("pass") if p.passed else Cell("FAIL", css="bad")

@@ -221,6 +221,7 @@ def measure(job: Job, marks: Marks, turn: Turn = ALONE) -> Round:
         peak_device_bytes=device.peak_bytes,
         parts=device.parts,
         layers=device.layers or layers,
+        top1=loaded.check.top1,
     )
 
 

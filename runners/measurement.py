@@ -133,6 +133,26 @@ class Phases:
     process_ns: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Top1:
+    """Positions of a runtime's outputs whose largest channel is the reference's: `agreeing` of `positions`.
+
+    Of a network that classifies, positions are images; of a feature map they are its pixels. Raises
+    ValueError where it cannot be so.
+    """
+
+    agreeing: int
+    positions: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.agreeing <= self.positions or self.positions < 1:
+            raise ValueError(f"top-1 of {self.agreeing} in {self.positions} positions cannot be")
+
+    @property
+    def share(self) -> float:
+        return self.agreeing / self.positions
+
+
 DISTURBANCES = frozenset({"disturbed", "throttled"})
 
 
@@ -151,7 +171,8 @@ class Round:
     `parts` are other spans of as many inferences as a sample has. `h2d` and `d2h` on a GPU have one value per
     sample; `enqueue` (host time until the work is handed over) and `host` (until it is finished) are taken
     apart, beside some of the samples, and have at least one value. `layers` is the runtime's own profile,
-    taken after the timed part: nanoseconds of one inference by layer name, in execution order.
+    taken after the timed part: nanoseconds of one inference by layer name, in execution order. `top1` is how
+    often the checked outputs agree with the reference; None where nothing was compared, or has no channels.
     """
 
     round_index: int
@@ -171,14 +192,20 @@ class Round:
     peak_device_bytes: int = 0
     parts: Mapping[str, Samples] = field(default_factory=dict)
     layers: Mapping[str, int] = field(default_factory=dict)
+    top1: Top1 | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the sample arrays, which travel and are stored as bytes."""
+        """Everything but the sample arrays, which travel and are stored as bytes.
+
+        `top1` came later than the first stored rounds: one without it has the text that it always had.
+        """
         value = {
             name: getattr(self, name)
             for name in self.__slots__
-            if name not in ("samples_ns", "warmup_ns", "parts", "protocol", "phases")
+            if name not in ("samples_ns", "warmup_ns", "parts", "protocol", "phases", "top1")
         }
+        if self.top1 is not None:
+            value["top1"] = asdict(self.top1)
         return {**value, "protocol": self.protocol.to_dict(), "phases": asdict(self.phases)}
 
     @staticmethod
@@ -194,6 +221,7 @@ class Round:
                 "protocol": Protocol.from_dict(value["protocol"]),
                 "phases": Phases(**value["phases"]),
                 "flags": tuple(value["flags"]),
+                "top1": Top1(**value["top1"]) if value.get("top1") is not None else None,
                 "samples_ns": samples_ns,
                 "warmup_ns": warmup_ns,
                 "parts": dict(parts or {}),

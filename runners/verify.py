@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from runners.measurement import Top1
 from runners.runner import Array, Runner, RunnerError
 
 REBUILD = "Convert it again: the cache sets a damaged file aside."
@@ -63,11 +64,17 @@ LEAST_COSINE, MOST_SCALE = 0.75, 2.0
 
 @dataclass(frozen=True, slots=True)
 class OutputCheck:
-    """References, and which output each input gave so far, by its hash."""
+    """References, and which output each input gave so far, by its hash, with its worst agreement."""
 
     references: Sequence[Array]
     tolerance: float
     seen: dict[int, bytes] = field(default_factory=dict)
+    agreed: dict[int, Top1] = field(default_factory=dict)
+
+    @property
+    def top1(self) -> Top1 | None:
+        """Over all inputs that were checked; None where nothing was, or outputs have no channels."""
+        return total_top1(self.agreed.values())
 
     def run(self, runner: Runner, indices: Iterable[int]) -> float:
         """The largest relative error for these inputs: max |output - reference| / max |reference|.
@@ -80,6 +87,8 @@ class OutputCheck:
         output = _single(runner.outputs(index))
         error = _checked_error(output, self.references[index], self.tolerance, index)
         self.seen[index] = hashlib.sha256(output.tobytes()).digest()
+        if (found := top1_of(output, self.references[index])) is not None:
+            self.agreed[index] = min(found, self.agreed.get(index, found), key=lambda one: one.agreeing)
         for other, digest in self.seen.items():
             if digest == self.seen[index] and not np.array_equal(
                 self.references[other], self.references[index]
@@ -98,6 +107,27 @@ def relative_error(output: Array, reference: Array) -> float:
     scale = float(np.max(np.abs(expected))) or 1.0
     with np.errstate(invalid="ignore"):  # infinity minus infinity is a NaN, which no tolerance admits
         return float(np.max(np.abs(output.astype(np.float64) - expected)) / scale)
+
+
+def top1_of(output: Array, reference: Array) -> Top1 | None:
+    """At how many positions the largest channel is the same.
+
+    Channels are axis 1 of (B, C) and (B, C, H, W), else the last. None for values without channels, or with
+    a single one.
+    """
+    axis = 1 if reference.ndim in (2, 4) else -1
+    if reference.ndim < 2 or reference.shape[axis] < 2:
+        return None
+    same = output.argmax(axis) == reference.argmax(axis)
+    return Top1(int(np.count_nonzero(same)), int(same.size))
+
+
+def total_top1(found: Iterable[Top1]) -> Top1 | None:
+    """All positions together; None without any."""
+    every = list(found)
+    if not every:
+        return None
+    return Top1(sum(one.agreeing for one in every), sum(one.positions for one in every))
 
 
 def _single(outputs: list[Array]) -> Array:

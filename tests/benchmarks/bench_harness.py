@@ -1,4 +1,4 @@
-"""How fast and how exact the harness itself is: `make benchmark`, on a quiet machine, about 15 minutes.
+"""How fast and how exact the harness itself is: `make benchmark`, on a quiet machine.
 
 Not part of the tests: these bars speak of time, and a slow machine may miss them.
 """

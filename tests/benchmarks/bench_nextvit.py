@@ -1,4 +1,4 @@
-"""Next-ViT from here against the forms that others deploy: `make benchmark`, about 15 minutes.
+"""Next-ViT from here against the forms that others deploy: `make benchmark`, its longest part.
 
 The rivals have the same weights: timm's own ONNX export, plain and with its `reparameterize_model`, which is
 the upstream `merge_bn`. All run in the same ONNX Runtime, in turns with ours, until the interval is precise.

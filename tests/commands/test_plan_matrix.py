@@ -46,6 +46,27 @@ def test_a_model_that_the_suite_lacks_is_added_where_it_fits():
         plan("variants", models=("block/ncb",))
 
 
+def test_a_side_that_a_network_cannot_take_is_one_refused_case():
+    found = plan("variants", models=("fcaformer_l1", "nextvit_small"), resolutions=("256",))
+    refused = {case.model.name: found.refused.get(case.id) for case in found.cases}
+    assert refused["nextvit_small"] is None
+    assert "resolution=256: must be 224: its positions are learned" in str(refused["fcaformer_l1"])
+    assert len(found.requests()) == 1
+
+
+@pytest.mark.parametrize(
+    ("models", "resolution", "said"),
+    [
+        (("fcaformer_l1",), "256", "fcaformer_l1: resolution=256: must be 224"),
+        (("fcaformer_l1", "vcmamba_s"), "256", "fcaformer_l1: resolution=256: must be 224"),
+        (("nextvit_small", "fcaformer_l1"), "0", "is not written like"),
+    ],
+)
+def test_nothing_but_wrong_sides_is_bad_input(models, resolution, said):
+    with pytest.raises(UsageError, match=said):
+        plan("variants", models=models, resolutions=(resolution,))
+
+
 def test_values_make_a_matrix():
     found = plan(
         models=("block/ncb", "block/bottleneck"),

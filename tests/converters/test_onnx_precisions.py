@@ -59,7 +59,9 @@ def test_notes_say_what_was_done(request_onnx: ConversionRequest, tmp_path: Path
     assert "the file agrees in ONNX Runtime" in notes["fp16"]
     assert "no runtime here loads bfloat16" in notes["bf16"]
     assert "flavour cpu" in notes["int8"]
-    assert "calibrated on 2 random inputs: for latency, not for accuracy" in notes["int8"]
+    assert (
+        "calibrated on 16 random inputs, for latency, not for accuracy; judged on 16 others" in notes["int8"]
+    )
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int8"])

@@ -13,6 +13,8 @@ SPEC = ModelSpec.of("block/ncb", resolution=7, in_channels=96)
 
 def test_inputs_are_seeded_real_valued_and_different() -> None:
     inputs = make_inputs(SPEC, 2, seed=3, count=4)
+    (last,) = make_inputs(SPEC, 2, seed=3, count=1, first=3)
+    assert np.array_equal(inputs[3], last)
     again = make_inputs(SPEC, 2, seed=3, count=2)
     assert [value.shape for value in inputs] == [(2, 96, 7, 7)] * 4
     assert all(value.dtype == np.float32 for value in inputs)
@@ -49,6 +51,16 @@ def test_top1_is_per_position_of_a_map_and_per_row_of_logits() -> None:
     assert compare([reference], [other], 1).top1_agreement == 0.75
     logits = np.eye(4, dtype=np.float32)
     assert compare([logits], [logits[::-1].copy()], 2).top1_agreement == 0
+
+
+def test_agreement_tells_of_how_many_positions() -> None:
+    reference = [np.eye(4, dtype=np.float32)[:, :3], np.eye(3, dtype=np.float32)]
+    other = [reference[0], reference[1][::-1].copy()]
+    parity = compare(reference, other, 2)
+    assert (parity.top1_agreeing, parity.top1_positions) == (5, 7)
+    assert compare(reference[:1], other[:1], 2).top1_positions == 4
+    maps = [np.zeros((2, 5, 3, 3), np.float32)]
+    assert compare(maps, maps, 1).top1_positions == 18
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

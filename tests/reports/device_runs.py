@@ -14,7 +14,7 @@ from pathlib import Path
 from device_agents.bodies import Operation
 from device_agents.host import Host, Outbox, Taken
 from device_agents.job import COMPUTE_UNITS, DeviceTiming
-from device_agents.rounds import rounds_of
+from device_agents.rounds import Compared, rounds_of
 from device_agents.simulated_engine import NEURAL_ENGINE, SimulatedEngine
 from device_agents.simulated_phone import Fault, SimulatedPhone
 from models.spec import Case, ModelSpec, digest
@@ -91,7 +91,7 @@ def taken(folder: Path, job: Described) -> Taken:
 
 def result(folder: Path, job: Described, *, driver: str = "simulated") -> CaseResult:
     case = Case(ModelSpec.of(job.model), "coreml", precision="fp16", device=driver, compute_unit=job.unit)
-    rounds = rounds_of(taken(folder, job), driver=driver, output_error=0.0, modules=MODULES)
+    rounds = rounds_of(taken(folder, job), driver=driver, outputs=Compared(0.0), modules=MODULES)
     return CaseResult(case, None, rounds, None, len(rounds), rounds[-1].protocol.id)
 
 

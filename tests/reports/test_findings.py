@@ -6,7 +6,7 @@ import pytest
 
 from reports import findings
 from reports.records import CaseResult
-from reports.tables import build, fused_pairs
+from reports.tables import build
 from runners.measurement import Failure
 
 
@@ -158,11 +158,3 @@ def test_agreements_span_all_groups_and_worst_pairs_are_named_once(blocks_run):
     worst = findings.worst_inversions(found)
     assert len(worst) == 3
     assert len({(i.small.label, i.large.label) for _, i in worst}) == 3
-
-
-def test_fusion_is_summed_up(blocks_run):
-    text = findings.describe_fusion(fused_pairs(build(blocks_run)))
-    assert (
-        text
-        == "Fusion makes 11 of 11 cases faster beyond the noise, efficientformer4d most: 1.32× [1.31, 1.33]."
-    )

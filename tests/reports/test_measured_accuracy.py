@@ -73,6 +73,21 @@ def test_a_quantized_file_speaks_for_itself_alone(sample, evaluated):
     assert measured_accuracy.is_of(own, case)
 
 
+def test_what_a_runtime_lowers_by_itself_has_no_evaluation(sample, evaluated):
+    """OpenVINO in bf16 runs the fp32 file: neither that file's accuracy nor a bf16 file's is the case's."""
+    case = result(sample, Case(SMALL, "openvino", precision="bf16"))
+    lowered = dataclasses.replace(case, artifact=dataclasses.replace(case.artifact, precision="fp32"))
+    key = case.artifact.key
+    for one in (
+        evaluated.evaluation(SMALL, key=key),
+        evaluated.evaluation(SMALL, key=key, precision="bf16"),
+        evaluated.evaluation(SMALL, precision="bf16"),
+        evaluated.evaluation(SMALL, kind="checkpoint"),
+    ):
+        assert not measured_accuracy.is_of(one, lowered)
+    assert measured_accuracy.is_of(evaluated.evaluation(SMALL, precision="bf16"), case)  # a bf16 file
+
+
 def test_a_case_of_a_users_file_has_that_files_accuracy(sample, evaluated):
     spec = ModelSpec("mine.onnx", 224, (), "sha256:" + "c" * 64)
     case = result(sample, Case(spec, "onnxruntime", precision="int8"))

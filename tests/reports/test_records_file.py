@@ -27,6 +27,7 @@ from reports.records_file import (
 )
 from reports.store import Store, StoreError
 from reports.strict import FormError
+from runners.measurement import Top1
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,7 +39,9 @@ def small_run(blocks_run):
     failed = [r for r in blocks_run.results if r.failure][:1]
     taken = measured[0].rounds[0]
     parts = {"h2d": np.zeros(taken.samples_ns.size, dtype=np.int64), "enqueue": taken.samples_ns[::3] // 2}
-    odd = dataclasses.replace(taken, parts=parts, layers={"conv": 1200}, output_error=float("nan"))
+    odd = dataclasses.replace(
+        taken, parts=parts, layers={"conv": 1200}, output_error=float("nan"), top1=Top1(3, 4)
+    )
     first = dataclasses.replace(measured[0], rounds=(odd, *measured[0].rounds[1:]))
     results = (first, *measured[1:], *failed)
     info = dataclasses.replace(blocks_run.info, case_ids=tuple(r.case.id for r in results))
@@ -146,6 +149,10 @@ def in_case(**fields):
         (in_round(steady=1), "steady: 1 is not of type bool"),
         (in_round(phases={"start_ns": "x"}), "start_ns"),
         (in_round(unknown=1), "unknown"),
+        (in_round(top1={"agreeing": 5, "positions": 4}), "cannot be"),
+        (in_round(top1={"agreeing": 1.5, "positions": 4}), "top1"),
+        (in_round(top1={"agreeing": 1}), "positions"),
+        (in_round(top1="all"), "mapping"),
         (in_round(protocol={}), "missing"),
         (in_round(round_index=1), "a round is listed twice"),
         (in_case(id="0" * 16), "the id 0000000000000000 is not that of its facts"),

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from models.spec import Case, ModelSpec
-from reports.tables import build, fused_facets, fused_pairs, settings
+from reports.tables import build, fused_facets, settings
 
 
 def test_groups_hold_only_what_may_be_ranked(blocks_run, networks_run):
@@ -140,16 +140,6 @@ def test_groups_that_only_the_protocol_separates_are_named_by_it(sample):
     assert second.title == f"14x14x384, onnxruntime 1.32.0 ({newer.id})"
     assert first.title != second.title
     assert str(first.rows[0].rank) == str(second.rows[0].rank) == "1"
-
-
-def test_fused_pairs_are_matched_by_everything_else(blocks_run, networks_run):
-    pairs = fused_pairs(build(blocks_run))
-    assert len(pairs) == 11
-    for fused, unfused, ratio in pairs:
-        assert dataclasses.replace(unfused.case, fused=True) == fused.case
-        assert ratio.value == pytest.approx(unfused.summary.median_ns / fused.summary.median_ns)
-    assert [r.value for _, _, r in pairs] == sorted((r.value for _, _, r in pairs), reverse=True)
-    assert fused_pairs(build(networks_run)) == []
 
 
 def test_unfused_groups_answer_only_where_nothing_is_fused(sample, blocks_run):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from reports.records import StoredRun
 from reports.store import DuplicateRecordError, Store, StoreError
-from runners.measurement import Failure, Phases, Protocol, Round
+from runners.measurement import Failure, Phases, Protocol, Round, Top1
 
 
 def same(left: Round, right: Round) -> bool:
@@ -402,6 +402,7 @@ rounds = st.builds(
     output_error=st.floats(allow_nan=False), phases=st.builds(Phases, start_ns=st.integers(0, 2**60)),
     started_at_ns=st.integers(0, 2**62), environment=readings, flags=st.lists(text, max_size=3).map(tuple),
     peak_rss_bytes=st.integers(0, 2**50),
+    top1=st.none() | st.integers(1, 10**9).map(lambda n: Top1(n // 2, n)),
 )  # fmt: skip
 
 

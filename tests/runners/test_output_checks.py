@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runners import verify
+from runners.measurement import Top1
 from runners.runner import Array, Description, RunnerError
 
 
@@ -90,6 +91,35 @@ def test_output_stored_after_the_first_check_is_caught() -> None:
     check_of.run(Fixed([1.0, 2.0], [1.0, 2.0001]), (1,))
     with pytest.raises(RunnerError, match="inputs 0 and 1"):
         check_of.run(Fixed([1.0, 2.0], [1.0, 2.0]), (1,))
+
+
+def test_agreement_is_counted_over_images_and_stays_at_its_worst() -> None:
+    references = [np.array([[1.0, 2.0], [4.0, 3.0]]), np.array([[0.5, 0.1], [0.2, 0.3]])]
+    check_of = verify.OutputCheck(references, 10)
+    assert check_of.top1 is None
+    close = Fixed([[1.0, 2.0], [3.0, 3.1]], [[0.5, 0.1], [0.2, 0.31]])
+    check_of.run(close, (0, 1))
+    assert check_of.top1 == Top1(3, 4)
+    check_of.run(Fixed(*close.given[:1], [[0.3, 0.31], [0.2, 0.31]]), (1,))
+    assert check_of.top1 == Top1(2, 4)
+    check_of.run(close, (1,))
+    assert check_of.top1 == Top1(2, 4)
+
+
+@pytest.mark.parametrize(
+    ("shape", "positions"),
+    [((2, 5), 2), ((2, 5, 3, 4), 24), ((2, 6, 5), 12), ((2, 1), 0), ((5,), 0), ((), 0)],
+)
+def test_positions_are_those_of_the_channels(shape: tuple[int, ...], positions: int) -> None:
+    value = np.random.default_rng(0).standard_normal(shape)
+    found = verify.top1_of(value, value)
+    assert found == (Top1(positions, positions) if positions else None)
+
+
+@pytest.mark.parametrize(("agreeing", "positions"), [(-1, 4), (5, 4), (0, 0)])
+def test_a_count_that_cannot_be_is_refused(agreeing: int, positions: int) -> None:
+    with pytest.raises(ValueError, match="cannot be"):
+        Top1(agreeing, positions)
 
 
 def test_equal_references_may_have_equal_outputs() -> None:

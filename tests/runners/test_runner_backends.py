@@ -41,6 +41,8 @@ def test_onnxruntime_measures_what_it_was_told(
 ) -> None:
     taken = measured(run_job(make_job("onnxruntime", request.getfixturevalue(files))))
     assert 0 <= taken.output_error < 1e-4
+    assert taken.top1 is not None
+    assert taken.top1.share > 0.99
     assert taken.samples_ns.min() >= 1e6 / 2
     assert taken.loop_count > 1
     assert "onnxruntime" in taken.protocol.runtime
