@@ -13,6 +13,7 @@ from commands.match_options import matching_suites, option_of
 _REFUSED = (
     *("exclude", "max_params", "max_gmacs", "resolution", "device", "compute_unit", "target", "build"),
     *("runtime", "checkpoint", "option", "max_seconds", "turns", "seed", "pin", "profile"),
+    *("calibrate", "calibration_images"),
 )
 _TRAINING = ("seeds", "epochs")
 

@@ -186,7 +186,7 @@ def _leave_out(ledger: Ledger, net: nn.Module, form: Form) -> None:
     _, count = formed(net, form)
     if not count:
         raise ConversionError(_no_such_form(net, form, tuple(ledger.steps)))
-    note = f"{count} modules stay as published"
+    note = "1 module stays as published" if count == 1 else f"{count} modules stay as published"
     ledger.steps.append(Step(f"left out: {form.name}", "converters.deployment_forms", None, 0, note))
 
 

@@ -30,6 +30,7 @@ def accuracy_panel(trained: Sequence[Matched]) -> Drawing:
             dot(axes, y, mean, low, high, color=color, hollow=not each.is_matched)
         ends = [value for mean, low, high in intervals for value in (mean, low, high) if value is not None]
         pad_x(axes, [min(100.0, end) for end in ends])
+        axes.set_xlim(right=min(100.5, axes.get_xlim()[1]))  # a single mean would have ticks above 100 %
         svg = d.to_svg(figure, "matched-accuracy")
     alt = "; ".join(f"{each.model} {note}" for each, note in zip(trained, notes, strict=True))
     return Drawing(

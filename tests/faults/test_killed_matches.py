@@ -33,7 +33,7 @@ class Trained:
 
     def __init__(self, suites) -> None:
         self.suites, self.notes = suites, suites.folder / "acknowledged"
-        suites.environment |= {"ACKNOWLEDGED": str(self.notes), "OMP_NUM_THREADS": "1"}
+        suites.environment.update({"ACKNOWLEDGED": str(self.notes), "OMP_NUM_THREADS": "1"})
         suites.configure(SUITE)
 
     def start(self, *options: str):
