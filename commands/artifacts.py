@@ -99,7 +99,9 @@ def as_failure(outcome: ConversionFailure) -> Failure:
 
 def as_refusal(reason: str) -> Failure:
     """The record of a case that no file can be built for."""
-    return Failure("conversion", reason, "Name another backend, precision or resolution; the other cases go on.")
+    return Failure(
+        "conversion", reason, "Name another backend, precision or resolution; the other cases go on."
+    )
 
 
 def job(case: Case, artifact: Artifact, timing: Timing) -> Job:

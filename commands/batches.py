@@ -75,7 +75,9 @@ class BatchedRun:
         wanted = _first_networks(pending, NETWORKS)
         requests = execution.plan.requests_of(wanted)
         with leased(root, keys_of(requests.values())):
-            execution.convert(self.progress, requests, stop_bytes=None if most is None else round(SHARE * most))
+            execution.convert(
+                self.progress, requests, stop_bytes=None if most is None else round(SHARE * most)
+            )
             batch = [case for case in wanted if case.id not in requests or case.id in execution.outcomes]
             self.recording.go_on_with(execution.files())
             self._measure(self._of_one_file(batch), self._left_seconds() * len(batch) / len(pending))

@@ -64,7 +64,8 @@ class GateRun:
     """One gate: which cases it is about, their two files, and the run in which those are measured.
 
     `left_out` collects, by its key, every case that gets no number and why. `files` are the user's own ONNX
-    files and checkpoints by the weights of their models, as far as the command line or bench.toml names them.
+    files and checkpoints by the weights of their models, and `images` where those lie that calibrate, by the
+    calibrations of cases, as far as the command line or bench.toml names them.
     """
 
     base: Reference
@@ -78,6 +79,7 @@ class GateRun:
     bases: dict[str, Artifact] = field(default_factory=dict)
     left_out: dict[str, list[str]] = field(default_factory=dict)
     files: Mapping[str, Path] = field(default_factory=dict)
+    images: Mapping[str, str] = field(default_factory=dict)
     started_at_ns: int = field(default_factory=time.time_ns)
 
     def choose(self) -> set[str]:
@@ -177,7 +179,7 @@ class GateRun:
             return own
         name = self.args.suite or self.base.run.info.suite
         plan = make(self.config, name, asked, {})
-        self.files = plan.files
+        self.files, self.images = plan.files, plan.calibration_data
         planned = {case.id for case in plan.cases}
         common = tuple(r for r in own if r.case.id in planned)
         if not common:
@@ -205,7 +207,8 @@ class GateRun:
         return {case_id: outcomes[request] for case_id, request in requests.items()}
 
     def _requests(self, cases: Sequence[Case]) -> dict[str, ConversionRequest]:
-        return {case.id: request_of(case, self.files) for case in cases if backend_info(case.backend).real}
+        here = [case for case in cases if backend_info(case.backend).real]
+        return {case.id: request_of(case, self.files, self.images) for case in here}
 
     def _pairs(
         self, cases: Sequence[Case], now: Mapping[str, Artifact | ConversionFailure]

@@ -216,9 +216,12 @@ def _print(request: TrainRequest, result: TrainResult, *, as_json: bool) -> None
             "best": str(result.best),
             "last": str(result.last),
             "unreadable": list(result.unreadable),
+            "new_classifier": result.new_classifier.to_dict() if result.new_classifier else None,
         }
         print(json.dumps(document))
         return
+    if result.new_classifier is not None:
+        print(f"begun with {result.new_classifier}")
     if result.unreadable:
         print(f"left out: {formatting.count(len(result.unreadable), 'image')} that cannot be read")
     print(f"best: top-1 {100 * best.top1:.2f} % in epoch {best.epoch}: {options.shown(result.best)}")

@@ -33,11 +33,20 @@ def load_checkpoint(net: nn.Module, path: Path, *, ema: bool = False) -> None:
     and for Next-ViT the names of the official code and of timm. Where a file holds both the weights and their
     moving average, the weights are taken; `ema=True` asks for the average. Raises CheckpointError.
     """
+    load_state(net, named_state(net, path, ema=ema), path)
+
+
+def named_state(net: nn.Module, path: Path, *, ema: bool = False) -> dict[str, Tensor]:
+    """A checkpoint's tensors under the names that `net` has for them. Raises CheckpointError."""
     state = _without_prefix(_state_dict(read(path), path, ema=ema))
     rename: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] | None = getattr(
         net, "checkpoint_names", None
     )
-    state = rename(state) if rename is not None else state
+    return rename(state) if rename is not None else state
+
+
+def load_state(net: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """Load what `named_state` read from `path`, as strictly as `load_checkpoint`. Raises CheckpointError."""
     expected = {name: tensor for name, tensor in net.state_dict().items() if isinstance(tensor, Tensor)}
     _check_names(path, expected, state)
     _check_shapes(path, expected, state)

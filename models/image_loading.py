@@ -6,16 +6,19 @@ middle sees what an unbroken one saw.
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from models.errors import UnreadableImageError
 from models.image_data import UNREADABLE_SHARE, ImageData
@@ -23,7 +26,9 @@ from models.image_data import UNREADABLE_SHARE, ImageData
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-AHEAD = 4  # batches that every worker has ready
+AHEAD = 4  # batches that every worker has ready, where they are small
+AHEAD_BYTES = 2_000_000_000  # of images that one process has ready or in work, or one batch if that is more
+LARGE_SIDE = 384  # of an image, where none is told
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,46 +109,116 @@ class TrainSamples(Dataset[Loaded]):
         return None, tuple(failures)
 
 
+class Samples(Dataset[Loaded]):
+    """Both splits of a training, loaded by the same workers: a Draw is of `train`, a number of `val`."""
+
+    def __init__(self, train: TrainSamples, val: EvalSamples) -> None:
+        self.train = train
+        self.val = val
+
+    def __getitem__(self, asked: Draw | int) -> Loaded:
+        return self.train[asked] if isinstance(asked, Draw) else self.val[asked]
+
+
+@dataclass(frozen=True, slots=True)
+class Loading:
+    """How batches are loaded: images of one, the side of its square images, processes that decode.
+
+    With `pin` batches are in memory that a GPU copies from while it works.
+    """
+
+    batch_size: int
+    side: int
+    workers: int = 0
+    pin: bool = False
+
+    @property
+    def image_bytes(self) -> int:
+        return 3 * self.side**2 * torch.float32.itemsize
+
+    @property
+    def piece(self) -> int:
+        """Images that a worker loads at once: a batch, or so many that each can have a piece ready."""
+        if not self.workers:
+            return self.batch_size
+        most = max(1, self._ahead_bytes // (self.workers * self.image_bytes))
+        return math.ceil(self.batch_size / math.ceil(self.batch_size / most))
+
+    @property
+    def pieces_ahead(self) -> int:
+        """Pieces that each worker has ready or in work."""
+        fit = self._ahead_bytes // (self.workers * self.piece * self.image_bytes)
+        return min(AHEAD, max(1, fit))
+
+    @property
+    def _ahead_bytes(self) -> int:
+        return max(AHEAD_BYTES, self.batch_size * self.image_bytes)
+
+
+def eval_lists(count: int, batch_size: int, *, share: tuple[int, int] = (0, 1)) -> list[list[int]]:
+    """All of `count` images in order; of several processes, `share` is this one and how many there are."""
+    indices = range(share[0], count, share[1])
+    return [list(indices[start : start + batch_size]) for start in range(0, len(indices), batch_size)]
+
+
 def eval_batches(
     data: ImageData,
     transform: Callable[[Image], Tensor],
     *,
     batch_size: int,
     workers: int = 0,
-    pin: bool = False,
-    share: tuple[int, int] = (0, 1),
+    side: int = LARGE_SIDE,
 ) -> Iterator[Batch]:
-    """The whole split in order; of several processes, `share` is this one and how many there are."""
-    indices = range(share[0], len(data), share[1])
-    chunks = [list(indices[start : start + batch_size]) for start in range(0, len(indices), batch_size)]
-    return _batches(EvalSamples(data, transform), chunks, workers=workers, pin=pin)
+    """The whole split in order."""
+    lists = eval_lists(len(data), batch_size)
+    return batches(EvalSamples(data, transform), lists, Loading(batch_size, side, workers))
 
 
-def train_batches(
-    data: ImageData,
-    transform: Callable[[Image], Tensor],
-    draws: Iterable[list[Draw]],
-    *,
-    workers: int = 0,
-    pin: bool = False,
-) -> Iterator[Batch]:
-    """One batch for every list of draws, in their order, made while the network works on the one before."""
-    return _batches(TrainSamples(data, transform), draws, workers=workers, pin=pin)
+def batches(
+    samples: Dataset[Loaded], lists: Iterable[list[Draw] | list[int]], loading: Loading
+) -> Generator[Batch]:
+    """One batch for every list, in their order, loaded while the network works on the ones before.
 
+    Large batches are loaded in pieces, so that many workers have no more ready than AHEAD_BYTES. Raises
+    RuntimeError where a worker ends before its work.
+    """
+    sizes: deque[int] = deque()  # of the batches whose pieces were asked for
 
-def _batches(
-    samples: Dataset[Loaded], chunks: Iterable[list[Draw]] | Iterable[list[int]], *, workers: int, pin: bool
-) -> Iterator[Batch]:
+    def pieces() -> Iterator[list[Draw] | list[int]]:
+        for each in lists:
+            sizes.append(len(each))
+            yield from (each[start : start + loading.piece] for start in range(0, len(each), loading.piece))
+
     loader: DataLoader[Loaded] = DataLoader(
         samples,
-        batch_sampler=chunks,
-        num_workers=workers,
+        batch_sampler=pieces(),
+        num_workers=loading.workers,
         collate_fn=_collate,
-        pin_memory=pin,
-        prefetch_factor=AHEAD if workers else None,
+        pin_memory=loading.pin and loading.piece == loading.batch_size,
+        prefetch_factor=loading.pieces_ahead if loading.workers else None,
         generator=torch.Generator(),  # the global one stays as it is
     )
-    return iter(loader)
+    loaded: Iterator[Batch] = iter(loader)
+    for first in loaded:
+        size = sizes.popleft()
+        others = math.ceil(size / loading.piece) - 1
+        yield _joined(chain([first], islice(loaded, others)), size, pin=loading.pin) if others else first
+
+
+def _joined(pieces: Iterable[Batch], size: int, *, pin: bool) -> Batch:
+    """The pieces of a batch of up to `size` images as one; each is let go once it is copied."""
+    images, labels = torch.empty(0, 3, 0, 0), torch.empty(size, dtype=torch.int64)
+    unreadable: list[tuple[int, str]] = []
+    filled = 0
+    for piece in pieces:
+        unreadable += piece.unreadable
+        if count := len(piece.labels):
+            if not filled:
+                images = torch.empty(size, *piece.images.shape[1:], pin_memory=pin)
+            images[filled : filled + count] = piece.images
+            labels[filled : filled + count] = piece.labels
+            filled += count
+    return Batch(images[:filled], labels[:filled], tuple(unreadable))
 
 
 def _collate(loaded: Sequence[Loaded]) -> Batch:
@@ -152,4 +227,9 @@ def _collate(loaded: Sequence[Loaded]) -> Batch:
     if not samples:
         return Batch(torch.empty(0, 3, 0, 0), torch.empty(0, dtype=torch.int64), failures)
     images, labels = zip(*samples, strict=True)
-    return Batch(torch.stack(images), torch.tensor(labels), failures)
+    batch = Batch(torch.stack(images), torch.tensor(labels), failures)
+    if get_worker_info() is not None:
+        # Here, as an error that comes up later, while a worker's queue sends, stops nothing: all would wait.
+        for tensor in (batch.images, batch.labels):
+            tensor.share_memory_()  # type: ignore[no-untyped-call]
+    return batch

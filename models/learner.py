@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,20 +10,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import models
-from models.checkpoint import load_checkpoint
 from models.distillation import Teacher, distillation_loss
-from models.errors import ModelError
-from models.image_data import Preprocessing, preprocessing
+from models.errors import CheckpointError, ModelError
+from models.fine_tuning import load_start
+from models.image_data import preprocessing
 from models.image_loading import seeded
 from models.recipe import Recipe
 from models.spec import ModelSpec
 from models.stochastic_depth import add_stochastic_depth
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from models.training_plan import Plan
-    from models.training_request import TrainRequest
+    from models.training_request import NewClassifier, TrainRequest
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 INITIAL = 1  # what a seed is drawn for, so that no two draws share numbers
@@ -71,39 +69,23 @@ def _check_classifier(net: nn.Module, spec: ModelSpec) -> None:
         )
 
 
-def train_transform(steps: Preprocessing, recipe: Recipe) -> Callable[[Image], Tensor]:
-    """timm's augmentation of a training: random crop, flip, colours, RandAugment, normalization, erasing."""
-    from timm.data import create_transform
-
-    transform: Callable[[Image], Tensor] = create_transform(
-        input_size=(3, steps.resolution, steps.resolution),
-        is_training=True,
-        scale=(recipe.min_scale, 1.0),
-        hflip=recipe.flip,
-        color_jitter=recipe.color_jitter or None,
-        auto_augment=recipe.rand_augment or None,
-        interpolation=steps.interpolation,
-        mean=steps.mean,
-        std=steps.std,
-        re_prob=recipe.erasing,
-        re_mode="pixel",
-    )
-    return transform
-
-
 class Learner:
     """A network on its device and what trains it; `average` is its moving average, or the network itself."""
 
     def __init__(self, plan: Plan, request: TrainRequest, device: torch.device) -> None:
-        """Raises ModelError, and CheckpointError for weights to start from or a teacher's that do not fit."""
+        """Raises ModelError, and CheckpointError for weights to start from or a teacher's that do not fit.
+
+        `new_classifier` says what of the weights to start from was for other classes.
+        """
         from timm.utils import ModelEmaV3
 
         spec, self.recipe, self.device = plan.spec, plan.recipe, device
         self.layout = torch.channels_last if request.channels_last else torch.contiguous_format
         self.steps = preprocessing(spec.name, resolution=spec.resolution, fills_frame=plan.data.fills_frame)
         self.net = build_network(spec, self.recipe)
-        if request.start is not None:
-            load_checkpoint(self.net, request.start)
+        self.new_classifier: NewClassifier | None = None
+        if request.start is not None and not request.resume:
+            self.new_classifier = load_start(self.net, request.start, spec)
         self._place(self.net)
         self.teacher = self._teacher(spec, request) if request.teacher else None
         self.mixup = self._mixup(len(plan.data.classes))
@@ -205,8 +187,18 @@ class Learner:
         )
         net = build_network(theirs, self.recipe.model_copy(update={"stochastic_depth": 0.0}))
         if request.teacher_checkpoint is not None:
-            load_checkpoint(net, request.teacher_checkpoint)
+            _load_teacher(net, request.teacher_checkpoint, theirs)
         own = preprocessing(request.teacher, resolution=spec.resolution)
         teacher = Teacher(net, own=own, students=self.steps)
         self._place(teacher)
         return teacher
+
+
+def _load_teacher(net: nn.Module, path: Path, spec: ModelSpec) -> None:
+    """Raises CheckpointError for weights of another model, or of other classes than the images have."""
+    classifier = load_start(net, path, spec)
+    if classifier is not None:
+        raise CheckpointError(
+            f"{path}: the teacher knows {classifier.file_classes} classes, the images have"
+            f" {classifier.classes}: fine-tune it on them first (--model {spec.name} --from {path})"
+        )

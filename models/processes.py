@@ -6,10 +6,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,14 @@ class Processes:
         if self.count > 1:
             dist.all_reduce(value)
         return value
+
+    def gathered(self, value: T) -> list[T]:
+        """All processes' `value` in their order, on every one of them; small plain values."""
+        if self.count == 1:
+            return [value]
+        found: list[T | None] = [None] * self.count
+        dist.all_gather_object(found, value)
+        return [each for each in found if each is not None]
 
     def share_buffers(self, net: nn.Module) -> None:
         """The first process's buffers everywhere: BatchNorm's statistics differ by what each one saw."""

@@ -11,9 +11,9 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
-from itertools import chain
+from collections.abc import Generator, Iterator
+from contextlib import AbstractContextManager, closing, nullcontext
+from itertools import chain, islice
 
 import numpy as np
 import torch
@@ -22,18 +22,21 @@ from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
 from models import training_files as files
+from models.augmentation import train_transform
 from models.errors import CheckpointError
-from models.image_data import Unreadable, eval_transform
-from models.image_loading import Batch, eval_batches, seeded, train_batches
-from models.learner import Learner, train_transform
+from models.image_data import eval_transform
+from models.image_loading import Batch, EvalSamples, Loading, Samples, TrainSamples, batches, seeded
+from models.learner import Learner
 from models.processes import Processes, joined
 from models.training_log import TrainingLog
 from models.training_plan import plan
-from models.training_request import Epoch, Observer, TrainingStopped, TrainRequest, TrainResult
+from models.training_request import Epoch, Observer, TrainRequest, TrainResult
 from models.training_state import Progress, restore, save_state, save_weights
+from models.training_stops import kept, stops
+from models.training_watch import Watch
+from models.unreadable_images import UnreadableImages
 
 STEP = 4  # what a seed is drawn for; `models.learner` and `models.training_plan` have others
-COMPILERS = ("torch._dynamo", "torch._inductor")
 LOGGED = 10  # steps between two points of a curve
 
 
@@ -41,22 +44,12 @@ def train(request: TrainRequest, observer: Observer) -> TrainResult:
     """Train as asked, from the beginning or from where `request.output` is.
 
     Raises ModelError, DataError or SaveError for what the user can correct, and TrainingStopped where the
-    loss is not finite any more or the device's memory does not suffice.
+    loss or the gradients stay not finite, or where memory or a process that loads images is lost.
     """
     with joined(request.device) as processes:
         trainer = Trainer(request, processes, observer)
-        try:
+        with stops(trainer.where, request.output, compiled=request.compiled):
             return trainer.run()
-        except torch.OutOfMemoryError as error:
-            where = trainer.plan.where(trainer.progress.step)
-            raise TrainingStopped(f"out of memory in {where}: take the batch in more parts") from error
-        except Exception as error:
-            if not (request.compiled and type(error).__module__.startswith(COMPILERS)):
-                raise
-            why = str(error).splitlines()[0]
-            raise TrainingStopped(
-                f"torch.compile: {type(error).__name__}: {why}: train without it"
-            ) from error
 
 
 class Trainer:
@@ -65,48 +58,55 @@ class Trainer:
     def __init__(self, request: TrainRequest, processes: Processes, observer: Observer) -> None:
         self.request, self.processes, self.observer = request, processes, observer
         self.plan = plan(request, processes)
-        self.unreadable = {data.split: Unreadable(data) for data in (self.plan.data, self.plan.val_data)}
+        self.unreadable = UnreadableImages((self.plan.data, self.plan.val_data), processes, self._note)
         self.learner = Learner(self.plan, request, processes.device)
         self.progress = self._progress()
+        self.watch = Watch(
+            self.plan.where, lambda: kept(request.output), scaled=self.learner.scaler.is_enabled()
+        )
         # Where processes meet: none writes before all have looked for a training.
         self.forward = self._forward()
         self.log: TrainingLog | None = None  # the first process has one
-        self.pending: tuple[int, float, Tensor] | None = None  # a step, its rate, its loss and norm
+
+    def where(self) -> str:
+        """What messages call the step that is under way."""
+        return self.plan.where(self.progress.step)
 
     def run(self) -> TrainResult:
         """Every step that is left, an evaluation and a checkpoint after every epoch."""
         if self.progress.step < self.plan.total:
-            batches = self._batches()
-            first = next(batches)
-            self._note_unreadable(first, "train")  # before anything is written
-            self._open()
-            try:
-                self._train(chain([first], batches))
-            finally:
-                if self.log is not None:
-                    self.log.close()
+            with closing(self._batches()) as loaded:
+                first = next(loaded)
+                self.unreadable.add(first, "train")  # before anything is written
+                self.unreadable.gather()
+                self._open()
+                try:
+                    self._train(chain([first], loaded))
+                finally:
+                    if self.log is not None:
+                        self.log.close()
         return self._result()
 
-    def _train(self, batches: Iterator[Batch]) -> None:
+    def _train(self, loaded: Iterator[Batch]) -> None:
         progress, every = self.progress, self.request.save_every
         while progress.step < self.plan.total:
-            self._watch(*self._optimize(batches))
+            self._look(*self._optimize(loaded))
             progress.step += 1
             if progress.step % self.plan.epoch_steps == 0:
-                self._end_epoch()
+                self._end_epoch(loaded)
             elif every and progress.step % every == 0:
                 self._settle()
                 self._save()
 
-    def _optimize(self, batches: Iterator[Batch]) -> tuple[Tensor, Tensor]:
+    def _optimize(self, loaded: Iterator[Batch]) -> tuple[Tensor, Tensor]:
         """One step of the optimizer on one batch in its parts: the mean loss and the gradients' norm."""
         learner, parts = self.learner, self.plan.parts
         learner.net.train()
         learner.schedule.step_update(self.progress.step)
         total = torch.zeros((), device=self.processes.device)
         for part in range(parts):
-            batch = next(batches)
-            self._note_unreadable(batch, "train")
+            batch = next(loaded)
+            self.unreadable.add(batch, "train")
             with self._seeded(part), self._exchange(last=part == parts - 1):
                 loss = learner.loss(self.forward, batch.images, batch.labels) / parts
                 learner.backward(loss)
@@ -127,42 +127,33 @@ class Trainer:
         quiet: AbstractContextManager[None] = self.forward.no_sync()
         return quiet
 
-    def _watch(self, loss: Tensor, norm: Tensor) -> None:
-        """Looks at the step before this one, so that the device always has work while the program looks.
-
-        With fp16 a norm that is not finite is a step that the scaler leaves out, as it should.
-        """
+    def _look(self, loss: Tensor, norm: Tensor) -> None:
+        """At the step before this one, while the device works on this one."""
         self._settle()
-        norm = torch.zeros_like(norm) if self.learner.scaler.is_enabled() else norm
         rate = self.learner.optimizer.param_groups[0]["lr"]
-        self.pending = self.progress.step, rate, torch.stack((loss, norm))
+        self.watch.begin(self.progress.step, rate=rate, loss=loss, norm=norm)
 
     def _settle(self) -> None:
-        """What is known of the last step. Raises TrainingStopped where it is not finite."""
-        if self.pending is None:
+        """What is known of the last step. Raises TrainingStopped where there is no sense in going on."""
+        seen = self.watch.settle()
+        if seen is None:
             return
-        (step, rate, values), self.pending = self.pending, None
-        loss, norm = values.tolist()
-        if not np.isfinite([loss, norm]).all():
-            what = "norm of the gradients" if np.isfinite(loss) else "loss"
-            raise TrainingStopped(
-                f"the {what} is not finite in {self.plan.where(step)}: lower lr or clip_norm, or raise"
-                f" warmup_epochs; the checkpoint before it is {self.request.output / files.STATE}"
-            )
-        self.progress.loss_sum += loss
+        done, epoch = seen.step + 1, seen.step // self.plan.epoch_steps + 1
+        self.progress.loss_sum += seen.loss
         if self.log is not None:
-            self.observer.step(step + 1, self.plan.total, epoch=step // self.plan.epoch_steps + 1, loss=loss)
-            if (step + 1) % LOGGED == 0:
-                self.log.write(step + 1, {"train/loss": loss, "train/grad_norm": norm, "train/lr": rate})
+            self.observer.step(done, self.plan.total, epoch=epoch, loss=seen.loss)
+            if done % LOGGED == 0:
+                curves = {"train/loss": seen.loss, "train/grad_norm": seen.norm, "train/lr": seen.rate}
+                self.log.write(done, curves)
 
-    def _end_epoch(self) -> None:
+    def _end_epoch(self, loaded: Iterator[Batch]) -> None:
         self._settle()
         progress, steps = self.progress, self.plan.epoch_steps
         seconds = time.monotonic() - self.began
         images = (progress.step - self.began_step) * self.plan.recipe.batch_size
         sums = torch.tensor([progress.loss_sum / steps, 1.0], device=self.processes.device)
         train_loss, processes = self.processes.summed(sums).tolist()
-        val_loss, top1 = self._evaluate()
+        val_loss, top1 = self._evaluate(loaded)
         epoch = Epoch(
             epoch=progress.step // steps,
             step=progress.step,
@@ -179,13 +170,13 @@ class Trainer:
         self._begin()
 
     @torch.no_grad()
-    def _evaluate(self) -> tuple[float, float]:
+    def _evaluate(self, loaded: Iterator[Batch]) -> tuple[float, float]:
         """Mean cross-entropy and top-1 accuracy of the weights to deploy, on what can be read of `val`."""
         net = self.learner.average.eval()
         self.processes.share_buffers(net)
         sums = torch.zeros(3, device=self.processes.device)  # losses, right answers, images
-        for batch in self._val_batches():
-            self._note_unreadable(batch, "val")
+        for batch in islice(loaded, len(self.plan.val_lists(self.processes))):
+            self.unreadable.add(batch, "val")
             if len(batch.labels):
                 images, labels = self.learner.placed(batch.images), batch.labels.to(self.processes.device)
                 with self.learner.autocast():
@@ -196,40 +187,30 @@ class Trainer:
         losses, right, images = self.processes.summed(sums).tolist()
         return losses / images, right / images
 
-    def _batches(self) -> Iterator[Batch]:
-        steps, recipe = self.learner.steps, self.plan.recipe
-        draws = self.plan.draws(self.progress.step, self.processes)
-        transform = train_transform(steps, recipe)
-        return train_batches(self.plan.data, transform, draws, workers=self.request.workers, pin=self._pins)
-
-    def _val_batches(self) -> Iterator[Batch]:
-        return eval_batches(
-            self.plan.val_data,
-            eval_transform(self.learner.steps),
-            batch_size=self.plan.part,
-            workers=self.request.workers,
-            pin=self._pins,
-            share=(self.processes.rank, self.processes.count),
+    def _batches(self) -> Generator[Batch]:
+        """All that is left to see, `val` after every epoch among it: one set of workers loads everything."""
+        plan, steps = self.plan, self.learner.steps
+        samples = Samples(
+            TrainSamples(plan.data, train_transform(steps, plan.recipe)),
+            EvalSamples(plan.val_data, eval_transform(steps)),
         )
+        pin = self.processes.device.type == "cuda"
+        loading = Loading(plan.part, steps.resolution, self.request.workers, pin)
+        return batches(samples, plan.lists(self.progress.step, self.processes), loading)
 
-    @property
-    def _pins(self) -> bool:
-        return self.processes.device.type == "cuda"
-
-    def _note_unreadable(self, batch: Batch, split: str) -> None:
-        for index, reason in batch.unreadable:
-            if self.unreadable[split].add(index, reason):
-                self.observer.note(f"left out, as it cannot be read: {reason}")
+    def _note(self, text: str) -> None:
+        if self.processes.first:
+            self.observer.note(text)
 
     def _progress(self) -> Progress:
         folder = self.request.output
         if self.request.resume:
-            return restore(folder, self.plan, self.learner)
+            return restore(folder, self.plan, self.learner, note=self._note)
         if (folder / files.STATE).exists():
             raise CheckpointError(
                 f"{folder}: holds a training: --resume goes on with it, or name another folder"
             )
-        return Progress()
+        return Progress(new_classifier=self.learner.new_classifier)
 
     def _forward(self) -> nn.Module:
         """The network as it is called: compiled, and exchanging gradients, where that is asked for."""
@@ -246,6 +227,8 @@ class Trainer:
         if self.processes.first:
             self.request.output.mkdir(parents=True, exist_ok=True)
             self.log = TrainingLog(self.request.output, start_step=self.progress.step)
+            if self.learner.new_classifier is not None:
+                self._note(f"{self.request.start}: begun with {self.learner.new_classifier}")
             if not self.request.resume:
                 save_state(self.request.output, self.plan, self.learner, self.progress)
         self._begin()
@@ -255,6 +238,7 @@ class Trainer:
 
     def _save(self, epoch: Epoch | None = None) -> None:
         """The state last: until it is there, resuming goes back to the one before, and the rest is redone."""
+        self.unreadable.gather()
         if self.log is None:
             return
         folder, plan, learner = self.request.output, self.plan, self.learner
@@ -268,9 +252,14 @@ class Trainer:
             self.observer.epoch(epoch, epochs=plan.recipe.epochs)
 
     def _result(self) -> TrainResult:
-        found = tuple(text for unreadable in self.unreadable.values() for text in unreadable.found.values())
-        folder = self.request.output
-        return TrainResult(tuple(self.progress.epochs), folder / files.BEST, folder / files.LAST, found)
+        folder, progress = self.request.output, self.progress
+        return TrainResult(
+            tuple(progress.epochs),
+            folder / files.BEST,
+            folder / files.LAST,
+            self.unreadable.reasons,
+            progress.new_classifier,
+        )
 
 
 def _peak_memory_bytes(device: torch.device) -> int:

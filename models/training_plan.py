@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from models.errors import DataError, ModelError
 from models.image_data import ImageData, open_data
-from models.image_loading import Draw
+from models.image_loading import Draw, eval_lists
 from models.info import check
 from models.processes import Processes
 from models.recipe import Recipe, RecipeError
 from models.spec import ModelSpec, sorted_options
+from models.training_identity import Sources, sources
 from models.training_request import TrainRequest
 
 ORDER, AUGMENTATION = 2, 3  # what a seed is drawn for, so that no two draws share numbers
@@ -35,6 +36,7 @@ class Plan:
     part: int
     parts: int
     teacher: str
+    sources: Sources
 
     @property
     def epoch_steps(self) -> int:
@@ -45,7 +47,8 @@ class Plan:
         return self.recipe.epochs * self.epoch_steps
 
     def where(self, step: int) -> str:
-        """What messages call a step, counted from 1."""
+        """What messages call a step, counted from 1; behind the last one the last."""
+        step = min(step, self.total - 1)
         return f"epoch {step // self.epoch_steps + 1}, step {step + 1} of {self.total}"
 
     def draws(self, start: int, processes: Processes) -> Iterator[list[Draw]]:
@@ -60,23 +63,34 @@ class Plan:
                 places = range(first, first + self.part)
                 yield [Draw(int(order[place]), (seed, AUGMENTATION, epoch, place)) for place in places]
 
+    def lists(self, start: int, processes: Processes) -> Iterator[list[Draw] | list[int]]:
+        """All that this process sees from step `start` on: parts of batches, and `val` after every epoch."""
+        draws = self.draws(start, processes)
+        for step in range(start, self.total):
+            yield from islice(draws, self.parts)
+            if (step + 1) % self.epoch_steps == 0:
+                yield from self.val_lists(processes)
+
+    def val_lists(self, processes: Processes) -> list[list[int]]:
+        """This process's share of `val`, in batches as large as a part of a training batch."""
+        return eval_lists(len(self.val_data), self.part, share=(processes.rank, processes.count))
+
     def identity(self) -> dict[str, Any]:
-        """What must be the same for a training to go on: model, teacher, recipe and the images' labels."""
-        labels = hashlib.sha256()
-        for data in (self.data, self.val_data):
-            labels.update(repr(data.classes).encode())
-            labels.update(data.labels.tobytes())
+        """What must be the same for a training to go on: model, teacher, recipe and what it learns from."""
         return {
             "model": self.spec.name,
             "teacher": self.teacher,
             "options": dict(self.spec.options),
             "recipe": self.recipe.model_dump(),
-            "images": labels.hexdigest(),
+            **self.sources.to_dict(),
         }
 
 
 def plan(request: TrainRequest, processes: Processes) -> Plan:
-    """Opens the data. Raises DataError, RecipeError, or ModelError for an option that training decides."""
+    """Opens the data. Raises DataError, RecipeError, or ModelError for an option that training decides.
+
+    CheckpointError where there is no file of the teacher's.
+    """
     recipe = request.recipe
     check_trainable(ModelSpec(request.model, recipe.resolution, request.options))
     data, val_data = open_data(request.data, "train"), open_data(request.data, "val")
@@ -96,6 +110,7 @@ def plan(request: TrainRequest, processes: Processes) -> Plan:
         _part(request, processes),
         request.accumulate,
         request.teacher,
+        sources((data, val_data), request.teacher_checkpoint),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,7 +15,8 @@ from models.spec import Options
 class TrainRequest:
     """One training. What is not in `recipe` decides where and how fast it runs.
 
-    `data` None are the digits. `start` is a checkpoint whose weights training starts from. `accumulate` are
+    `data` None are the digits. `start` is a checkpoint whose weights training starts from, with a classifier
+    of its own where the classes are others; a resumed training does not read it again. `accumulate` are
     the parts that a process takes its share of a batch in. `save_every` are steps between checkpoints inside
     an epoch, 0 for none; there is one after every epoch. `device` is `cpu` or `cuda`.
     """
@@ -54,13 +56,39 @@ class Epoch:
 
 
 @dataclass(frozen=True, slots=True)
+class NewClassifier:
+    """A classifier that was not in the file that a training started from: its tensors, and both classes."""
+
+    tensors: tuple[str, ...]
+    file_classes: int
+    classes: int
+
+    def __str__(self) -> str:
+        return (
+            f"a new classifier of {self.classes} classes instead of {self.file_classes}"
+            f" ({', '.join(self.tensors)}); all other weights are the file's"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "tensors": list(self.tensors)}
+
+    @staticmethod
+    def from_dict(value: Mapping[str, Any]) -> NewClassifier:
+        return NewClassifier(tuple(value["tensors"]), value["file_classes"], value["classes"])
+
+
+@dataclass(frozen=True, slots=True)
 class TrainResult:
-    """A finished training: its epochs in order, and where the weights are."""
+    """A finished training: its epochs in order, and where the weights are.
+
+    `unreadable` names the images that this run left out, in any process.
+    """
 
     epochs: tuple[Epoch, ...]
     best: Path
     last: Path
     unreadable: tuple[str, ...] = field(default=())
+    new_classifier: NewClassifier | None = None
 
     @property
     def best_epoch(self) -> Epoch:
@@ -73,7 +101,7 @@ class TrainingStopped(Exception):
 
 
 class Observer(Protocol):
-    """Told of every step and epoch by the first process."""
+    """Told of every step, epoch and note by the first process."""
 
     def step(self, done: int, total: int, *, epoch: int, loss: float) -> None: ...
 

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from models import training_files as files
 from models.errors import CheckpointError
 from models.learner import Learner
+from models.training_identity import check_same
 from models.training_plan import Plan
-from models.training_request import Epoch
+from models.training_request import Epoch, NewClassifier
 
 
 @dataclass(slots=True)
 class Progress:
-    """`step` optimizer steps are done; `loss_sum` is of those of the epoch that is not."""
+    """`step` optimizer steps are done; `loss_sum` is of those of the epoch that is not.
+
+    `new_classifier` is what the training began without, where it started from weights for other classes.
+    """
 
     step: int = 0
     loss_sum: float = 0.0
     epochs: list[Epoch] = field(default_factory=list)
+    new_classifier: NewClassifier | None = None
 
     @property
     def best_top1(self) -> float:
@@ -40,6 +44,7 @@ def save_state(folder: Path, plan: Plan, learner: Learner, progress: Progress) -
         "loss_sum": progress.loss_sum,
         "epochs": [epoch.to_dict() for epoch in progress.epochs],
         "scaler": learner.scaler.state_dict(),
+        "new_classifier": progress.new_classifier.to_dict() if progress.new_classifier else None,
     }
     files.save(folder / files.STATE, tensors, facts)
 
@@ -55,37 +60,28 @@ def save_weights(path: Path, plan: Plan, learner: Learner, epoch: Epoch) -> None
     files.save(path, learner.average.state_dict(), facts)
 
 
-def restore(folder: Path, plan: Plan, learner: Learner) -> Progress:
-    """Put back what `save_state` wrote. Raises CheckpointError for no or another training."""
+def restore(folder: Path, plan: Plan, learner: Learner, *, note: Callable[[str], None]) -> Progress:
+    """Put back what `save_state` wrote. Raises CheckpointError for no or another training.
+
+    `note` is told where the training is older than what tells trainings apart.
+    """
     path = folder / files.STATE
     if not path.is_file():
         raise CheckpointError(
             f"{folder}: holds no training to go on with ({files.STATE}): leave out --resume"
         )
     saved = files.read(path)
-    _check_same(path, saved.facts, plan.identity())
+    check_same(path, saved.facts, plan.identity(), note=note)
     learner.net.load_state_dict(saved.part("net"))
     if learner.ema is not None:
         learner.average.load_state_dict(saved.part("average"))
     files.restore_moments(learner.net, learner.optimizer, saved.part("optimizer"))
     learner.scaler.load_state_dict(saved.facts["scaler"])
     epochs = [Epoch(**epoch) for epoch in saved.facts["epochs"]]
-    return Progress(saved.facts["step"], saved.facts["loss_sum"], epochs)
-
-
-def _check_same(path: Path, saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    fix = "give the values it was begun with, or another folder"
-    if saved["model"] != wanted["model"]:
-        raise CheckpointError(f"{path}: is a training of {saved['model']}, not of {wanted['model']}: {fix}")
-    if saved["teacher"] != wanted["teacher"]:
-        before, now = (table["teacher"] or "none" for table in (saved, wanted))
-        raise CheckpointError(f"{path}: was begun with teacher={before}, now it is {now}: {fix}")
-    for table in ("options", "recipe"):
-        for name in {**saved[table], **wanted[table]}:
-            before, now = saved[table].get(name), wanted[table].get(name)
-            if before != now:
-                raise CheckpointError(f"{path}: was begun with {name}={before}, now it is {now}: {fix}")
-    if saved["images"] != wanted["images"]:
-        raise CheckpointError(
-            f"{path}: was begun with other images or classes: give that data, or another folder"
-        )
+    classifier = saved.facts.get("new_classifier")
+    return Progress(
+        saved.facts["step"],
+        saved.facts["loss_sum"],
+        epochs,
+        NewClassifier.from_dict(classifier) if classifier else None,
+    )

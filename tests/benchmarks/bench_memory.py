@@ -33,7 +33,10 @@ def test_the_coordinator_of_a_suite(suite, tmp_path):
 
 @pytest.mark.parametrize(
     "argv",
-    [("--suite", "smoke", "--profile"), ("--suite", "variants-core", "--model", "nextvit_small,timm/resnet50")],
+    [
+        ("--suite", "smoke", "--profile"),
+        ("--suite", "variants-core", "--model", "nextvit_small,timm/resnet50"),
+    ],
     ids=["blocks", "networks"],
 )
 def test_the_coordinator_of_real_conversions_and_rounds(argv, tmp_path):

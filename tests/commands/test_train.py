@@ -92,6 +92,37 @@ def test_weights_go_on_into_a_conversion(project, tmp_path):
     assert list((tmp_path / "onnx").glob("*.onnx"))
 
 
+def test_weights_of_other_classes_are_fine_tuned(project, tmp_path):
+    import models
+    from models import training_files
+
+    net = models.build("nextvit_micro", num_classes=1000)
+    training_files.save(tmp_path / "start.safetensors", net.state_dict(), {})
+    options = (*QUICK, "--from", str(tmp_path / "start.safetensors"))
+    answer = project.bench("train", *options, "-o", str(tmp_path / "run"), "--json", config=False)
+    assert answer.code == 0, answer.err
+    tensors = ["head.weight", "head.bias"]
+    expected = {"tensors": tensors, "file_classes": 1000, "classes": 10}
+    assert json.loads(answer.out)["new_classifier"] == expected
+    said = "begun with a new classifier of 10 classes instead of 1000 (head.weight, head.bias)"
+    assert f"{tmp_path}/start.safetensors: {said}" in answer.err
+    shown = project.bench("train", *options, "-o", str(tmp_path / "run"), "--resume", config=False)
+    assert said in shown.out
+
+
+def test_weights_of_another_model_are_not(project, tmp_path):
+    import models
+    from models import training_files
+
+    net = models.build("blocknet/ncb", num_classes=1000)
+    training_files.save(tmp_path / "start.safetensors", net.state_dict(), {})
+    options = (*QUICK, "--from", str(tmp_path / "start.safetensors"), "-o", str(tmp_path / "run"))
+    answer = project.bench("train", *options, config=False)
+    assert answer.code == 2
+    assert "does not fit the network: build the model it was saved from" in answer.err
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -11,7 +11,18 @@ from PIL import Image
 
 from models.errors import DataError, UnreadableImageError
 from models.image_data import Unreadable, eval_transform, open_data, preprocessing
-from models.image_loading import Draw, eval_batches, seeded, train_batches
+from models.image_loading import (
+    AHEAD_BYTES,
+    Draw,
+    EvalSamples,
+    Loading,
+    Samples,
+    TrainSamples,
+    batches,
+    eval_batches,
+    eval_lists,
+    seeded,
+)
 
 
 def image(path: Path, shade: int = 128, size: tuple[int, int] = (20, 12)) -> Path:
@@ -116,7 +127,9 @@ def test_a_training_batch_stays_full(folder):
     data = open_data(folder, "train")
     many = type(data)("many", "train", data.classes, np.tile(data.labels, 50), data.sources * 50)
     Path(data.sources[0]).write_bytes(b"broken")
-    (batch,) = train_batches(many, plain(data), [[Draw(0, (1,)), Draw(3, (2,))]])
+    (batch,) = batches(
+        TrainSamples(many, plain(data)), [[Draw(0, (1,)), Draw(3, (2,))]], Loading(batch_size=2, side=8)
+    )
     assert batch.labels.tolist() == [0, 1]
     assert torch.equal(batch.images[0], plain(data)(data.load(1)))
     assert [index for index, _ in batch.unreadable] == [0]
@@ -133,13 +146,43 @@ def test_above_one_percent_unreadable_is_an_error(folder):
         unreadable.add(11, "image 11")
 
 
-def test_workers_change_nothing(folder):
+@pytest.mark.parametrize(("side", "piece"), [(2, 3), (6400, 2), (20_000, 1)])
+def test_workers_change_nothing(folder, side, piece):
+    """Also where a side is claimed at which two workers load a batch of three in pieces of two, or of one."""
     data = open_data(folder, "train")
-    draws = [[Draw(index, (0, index)), Draw(5 - index, (1, index))] for index in range(6)]
-    runs = [list(train_batches(data, lambda picture: torch.rand(3, 2, 2), draws, workers=n)) for n in (0, 2)]
-    for one, two in zip(*runs, strict=True):
-        assert torch.equal(one.images, two.images)
-        assert torch.equal(one.labels, two.labels)
+    samples = Samples(TrainSamples(data, lambda picture: torch.rand(3, 2, 2)), EvalSamples(data, plain(data)))
+    Path(data.sources[4]).write_bytes(b"broken")
+    lists = [[Draw(index, (0, index)), Draw(5 - index, (1, index)), Draw(0, (2,))] for index in range(4)]
+    lists += [*eval_lists(6, 3), [4], [5, 4]]
+    one, other = Loading(3, 2), Loading(3, side, workers=2)
+    assert other.piece == piece
+    runs = [list(batches(samples, lists, loading)) for loading in (one, other)]
+    assert [len(batch.labels) for batch in runs[0]] == [3, 2, 3, 3, 3, 2, 0, 1]
+    for alone, shared in zip(*runs, strict=True):
+        assert torch.equal(alone.images, shared.images)
+        assert torch.equal(alone.labels, shared.labels)
+        assert [index for index, _ in alone.unreadable] == [index for index, _ in shared.unreadable]
+
+
+@pytest.mark.parametrize("side", [32, 224, 384])
+@pytest.mark.parametrize("batch_size", [8, 64, 256, 1024, 2048])
+@pytest.mark.parametrize("workers", [1, 2, 8, 64])
+def test_what_is_ready_is_bounded_in_bytes(side, batch_size, workers):
+    """2 GB or one batch, whichever is more, and no less than one batch."""
+    loading = Loading(batch_size, side, workers)
+    assert loading.image_bytes == 12 * side**2
+    ahead = workers * loading.pieces_ahead * loading.piece
+    assert ahead * loading.image_bytes <= max(AHEAD_BYTES, batch_size * loading.image_bytes)
+    assert ahead >= batch_size
+    assert 1 <= loading.piece <= batch_size
+
+
+def test_the_papers_batch_on_one_gpu_is_loaded_in_pieces():
+    """2048 images of 224 are 1.2 GB: four of them for each of 8 workers would be 39 GB."""
+    loading = Loading(2048, 224, 8)
+    assert (loading.piece, loading.pieces_ahead) == (410, 1)
+    assert loading.image_bytes * loading.piece * 8 < AHEAD_BYTES
+    assert (Loading(64, 32, 8).piece, Loading(64, 32, 8).pieces_ahead) == (64, 4)
 
 
 def test_seeded_leaves_the_generators_as_they_were():
@@ -155,15 +198,9 @@ def test_seeded_leaves_the_generators_as_they_were():
     assert (torch.rand(2).tolist(), np.random.rand()) == expected
 
 
-def test_shares_of_an_evaluation_are_the_whole(folder):
-    data = open_data(folder, "train")
-    labels = [
-        label
-        for rank in range(2)
-        for batch in eval_batches(data, plain(data), batch_size=2, share=(rank, 2))
-        for label in batch.labels.tolist()
-    ]
-    assert sorted(labels) == sorted(data.labels.tolist())
+def test_shares_of_an_evaluation_are_the_whole():
+    shares = [eval_lists(7, 2, share=(rank, 3)) for rank in range(3)]
+    assert shares == [[[0, 3], [6]], [[1, 4]], [[2, 5]]]
 
 
 def test_preprocessing_follows_timm_and_the_official_code():

@@ -18,7 +18,7 @@ import models
 from models import training_files as files
 from models.recipe import Recipe
 from models.trainer import train
-from models.training_request import Epoch, TrainRequest
+from models.training_request import Epoch, NewClassifier, TrainRequest
 
 ROOT = Path(__file__).parents[2]
 RECIPE = Recipe(
@@ -122,6 +122,24 @@ def test_killed_between_the_files_of_a_checkpoint(request_for, unbroken, monkeyp
     assert [epoch.epoch for epoch in result.epochs] == [1, 2, 3, 4]
 
 
+def test_bf16_and_rand_augment_end_at_the_same_weights_too(request_for, new_watcher):
+    recipe = changed(epochs=2, precision="bf16", rand_augment="rand-m9-mstd0.5-inc1", cutmix=1.0)
+    whole, parted = (request_for(name, recipe=recipe, save_every=3) for name in ("whole", "parted"))
+    train(whole, new_watcher())
+
+    def stop(done: int) -> None:
+        if done == STEPS + 4:
+            raise KeyboardInterrupt
+
+    watcher = new_watcher()
+    watcher.at_step = stop
+    with pytest.raises(KeyboardInterrupt):
+        train(parted, watcher)
+    assert files.read(parted.output / files.STATE).facts["step"] == STEPS + 1
+    train(replace(parted, resume=True, workers=2), new_watcher())
+    assert_equal(weights(whole), weights(parted))
+
+
 SCRIPT = """
 import sys, torch
 from pathlib import Path
@@ -216,6 +234,29 @@ def test_compiled_it_computes_the_same(request_for, new_watcher):
         train(request_for(f"{compiled}", recipe=recipe, compiled=compiled), watcher)
     assert watchers[1].losses == pytest.approx(watchers[0].losses, rel=1e-3)
     assert not any("_orig_mod" in name for name in weights(request_for("True"), files.LAST))
+
+
+def test_fine_tuning_on_other_classes_says_so_and_is_resumed(request_for, stripes, tmp_path, new_watcher):
+    first = train(request_for(recipe=changed(epochs=1, warmup_epochs=0)), new_watcher())
+    data = Path(shutil.copytree(stripes, tmp_path / "three"))
+    for split in ("train", "val"):
+        shutil.copytree(data / split / "level", data / split / "third")
+    request = request_for("tuned", data=data, start=first.last, recipe=changed(epochs=2))
+    watcher = new_watcher()
+
+    def stop(epoch: Epoch) -> None:
+        raise KeyboardInterrupt
+
+    watcher.at_epoch = stop
+    with pytest.raises(KeyboardInterrupt):
+        train(request, watcher)
+    text = "begun with a new classifier of 3 classes instead of 2 (head.weight, head.bias)"
+    assert [note for note in watcher.notes if text in note] == watcher.notes
+    assert len(watcher.notes) == 1
+    first.last.unlink()  # a training that goes on has its weights itself
+    result = train(replace(request, resume=True), new_watcher())
+    assert result.new_classifier == NewClassifier(("head.weight", "head.bias"), 2, 3)
+    assert weights(request, files.LAST)["head.weight"].shape[0] == 3
 
 
 def test_fine_tuning_at_a_higher_resolution_starts_from_the_weights(request_for, new_watcher):

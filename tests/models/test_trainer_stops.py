@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import resource
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -53,6 +55,54 @@ def test_a_loss_that_is_not_finite_stops_it_and_keeps_the_checkpoint(request_for
     saved = files.read(request.output / files.STATE)
     assert saved.facts["step"] == STEPS
     assert all(tensor.isfinite().all() for tensor in saved.tensors.values())
+
+
+def test_gradients_that_fp16_never_makes_finite_stop_it(request_for, new_watcher):
+    """The loss is finite; every step is left out, with half the scale each time."""
+    request = request_for(recipe=changed(epochs=8, precision="fp16"), **VIT)
+    watcher = new_watcher()
+    trainer = Trainer(request, Processes(torch.device("cpu")), watcher)
+    trainer.learner.net.head.bias.register_hook(lambda gradient: gradient * float("nan"))
+    with pytest.raises(
+        TrainingStopped, match=r"32 steps in a row .* in epoch 7, step 32 of 40: .*checkpoint is .*out/state"
+    ):
+        trainer.run()
+    assert len(watcher.losses) == 31
+    assert trainer.learner.scaler.get_scale() <= 2.0 ** (16 - 32)
+
+
+def test_a_worker_that_is_killed_stops_it_and_says_what_to_change(request_for, new_watcher):
+    """As the system does where memory ends; the last checkpoint is whole, and nobody is left behind."""
+    request = request_for(workers=2)
+    watcher = new_watcher()
+
+    def kill(epoch: Epoch) -> None:
+        os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+
+    watcher.at_epoch = kill
+    with pytest.raises(
+        TrainingStopped,
+        match=r"a process that loads images ended in epoch \d, step \d+ of 20: DataLoader worker \(pid"
+        r".*/dev/shm .*--workers.* the last whole checkpoint is .*state\.safetensors",
+    ):
+        train(request, watcher)
+    assert multiprocessing.active_children() == []
+    assert files.read(request.output / files.STATE).facts["step"] >= STEPS
+    result = train(replace(request, resume=True), new_watcher())
+    assert [epoch.epoch for epoch in result.epochs] == [1, 2, 3, 4]
+
+
+def test_one_set_of_workers_loads_both_splits(request_for, new_watcher):
+    watcher = new_watcher()
+    seen: list[set[int | None]] = []
+
+    def look(done: object) -> None:
+        seen.append({child.pid for child in multiprocessing.active_children()})
+
+    watcher.at_step = watcher.at_epoch = look
+    train(request_for(workers=2, recipe=changed(epochs=2)), watcher)
+    assert len(seen) == 2 * STEPS + 2
+    assert len(set().union(*seen)) == 2
 
 
 def test_a_checkpoint_that_does_not_fit_on_the_disk_leaves_the_one_before(request_for, new_watcher):
