@@ -143,16 +143,8 @@ def _check_calibration(request: ConversionRequest) -> None:
     model = request.model
     if request.precision != "int8":
         raise _refused(f"calibration is for int8: {request.precision} has no ranges to find")
-    if (
-        model.is_block
-        or model.name.startswith("peak/")
-        or model.input_shape(1)[1:]
-        != (
-            3,
-            model.resolution,
-            model.resolution,
-        )
-    ):
+    square = (3, model.resolution, model.resolution)
+    if model.is_block or model.name.startswith("peak/") or model.input_shape(1)[1:] != square:
         shape = "x".join(str(side) for side in model.input_shape(1)[1:])
         raise _refused(
             f"{model.name} takes {shape}: only networks of square colour images can be calibrated on images"

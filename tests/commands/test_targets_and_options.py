@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from commands import UsageError, artifacts, targets
+from commands.calibrations import Calibrations
 from commands.checkpoints import Checkpoints
 from commands.config import load
 from commands.matrix import expanded
@@ -44,7 +45,7 @@ def gpus(monkeypatch):
 def cells(project, suite: str = "nets", **overrides) -> list[Case]:
     config = load(project.config)
     chosen, asked = config.suite(suite), Overrides(**overrides)
-    return list(expanded(config, chosen, asked, Checkpoints(chosen, asked)))
+    return list(expanded(config, chosen, asked, Checkpoints(chosen, asked), Calibrations(asked)))
 
 
 def test_a_device_that_nobody_names_is_the_backends_usual_one(project, gpus):

@@ -179,7 +179,7 @@ WRONG = {
     "value of a build option": ({"build": (("dynamic_batch", 3),)}, "dynamic_batch=3: true or false"),
     "build option of another kind": (
         {"kind": "exported_program", "build": DYNAMIC},
-        "exported_program has no build option 'dynamic_batch': it has none",
+        "exported_program has no build option 'dynamic_batch': it has without_form",
     ),
 }
 
