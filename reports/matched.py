@@ -171,7 +171,20 @@ def _findings(matched: Sequence[Matched]) -> tuple[str, ...]:
 
 def _notes(matched: Sequence[Matched]) -> tuple[str, ...]:
     fresh = "Ratios are of fresh rounds, all networks in turns; none of the search's is in them."
-    return (fresh, *_untrained(matched), *notes(matched))
+    return (fresh, *_same(matched), *_untrained(matched), *notes(matched))
+
+
+def _same(matched: Sequence[Matched]) -> tuple[str, ...]:
+    """Patterns of stages that are one and the same at the settings that were found."""
+    groups: dict[tuple[object, ...], list[str]] = {}
+    for each in matched:
+        if _is_mixed(each):
+            groups.setdefault((each.stages, each.fine), []).append(each.model)
+    return tuple(
+        f"{fmt.listing(names)} are one network here, of the same stages: what differs between them is noise."
+        for names in groups.values()
+        if len(names) > 1
+    )
 
 
 def _untrained(matched: Sequence[Matched]) -> tuple[str, ...]:

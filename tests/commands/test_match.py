@@ -104,6 +104,18 @@ def test_the_table_has_ratio_accuracy_and_what_has_no_match(capsys):
     assert "stages" not in out
 
 
+def test_patterns_that_are_one_network_are_told():
+    stages, other = "NCB×2 | NCB×4 + NTB", "NCB×2 | (NCB + NTB)×2"
+    found = [
+        Matched("hybrid/chhh", "depth", 11, "", None, is_reference=True, stages=stages),
+        Matched("hybrid/n2", "depth", 11, "", compared(0.0), stages=stages),
+        Matched("hybrid/n1", "depth", 11, "", compared(0.0), stages=other),
+        Matched("hybrid/n4", "depth", 11, "", compared(0.0), stages=stages, fine=("hidden", 91)),
+    ]
+    (told,) = [note for note in section(found, "title").notes if "one network" in note]
+    assert told.startswith("hybrid/chhh and hybrid/n2 are one network here")
+
+
 def test_stages_are_a_column_where_networks_are_of_several_kinds(capsys):
     mixed = Matched("hybrid/n1", "depth", 5, "", compared(0.0), stages="NCB×2 | (NCB + NTB)×3")
     plain = Matched("blocknet/lsa", "depth", 5, "", compared(0.0), stages="LSABlock×2 | LSABlock×3")
