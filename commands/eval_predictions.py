@@ -99,6 +99,17 @@ def predict(
     )  # fmt: skip
 
 
+def evaluated(
+    subject: Subject, data: ImageData, steps: Preprocessing, running: Running, *, command: str,
+    say: Callable[[str], None],
+) -> tuple[Evaluation, Predictions]:  # fmt: skip
+    """What `predict` finds, which it also raises, as the value that is stored; `command` is kept with it."""
+    began_ns, start_ns = time.time_ns(), time.perf_counter_ns()
+    found = predict(subject, data, steps, running, say=say)
+    took = time.perf_counter_ns() - start_ns
+    return _evaluation_of(subject, data, steps, found, moment=(began_ns, took), command=command), found
+
+
 def job_of(subject: Subject, running: Running) -> dict[str, Any]:
     """What the process that runs the file is told (eval_worker.load)."""
     if subject.kind == "checkpoint":
@@ -128,11 +139,10 @@ def steps_for(subject: Subject, data: ImageData) -> Preprocessing:
     return preprocessing(name, resolution=subject.shape[2], fills_frame=data.fills_frame)
 
 
-def evaluation_of(
-    subject: Subject, data: ImageData, steps: Preprocessing, found: Predictions, *, began_ns: int,
-    duration_ns: int, command: str,
+def _evaluation_of(
+    subject: Subject, data: ImageData, steps: Preprocessing, found: Predictions, *,
+    moment: tuple[int, int], command: str,
 ) -> Evaluation:  # fmt: skip
-    """The value that is stored."""
     file = EvaluatedFile(
         subject.path.name, subject.kind, subject.sha256, subject.precision, found.tool, subject.shape[0],
         subject.key, subject.flavour, subject.spec,
@@ -143,7 +153,7 @@ def evaluation_of(
         data.classes, len(found.skipped), described(steps),
     )  # fmt: skip
     return Evaluation(
-        began_ns, duration_ns, command, file, images, found.outputs, found.labels, found.predicted,
+        *moment, command, file, images, found.outputs, found.labels, found.predicted,
         found.ranks, found.eager, found.eager_tool,
     )  # fmt: skip
 

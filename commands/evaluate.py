@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -97,18 +96,12 @@ def _not_here(subject: Subject, device: str) -> str | None:
 
 
 def _evaluated(args: argparse.Namespace, subject: Subject, store: Path) -> tuple[Evaluation, Predictions]:
-    from commands.eval_predictions import evaluation_of, predict
+    from commands.eval_predictions import evaluated
 
     data, running = _data(args, subject), _running(args)
     steps = _steps(args, subject, data)
     _check_outputs(args, store)
-    began_ns, start_ns = time.time_ns(), time.perf_counter_ns()
-    found = predict(subject, data, steps, running, say=note)
-    duration_ns = time.perf_counter_ns() - start_ns
-    evaluation = evaluation_of(
-        subject, data, steps, found, began_ns=began_ns, duration_ns=duration_ns, command=args.command_line
-    )
-    return evaluation, found
+    return evaluated(subject, data, steps, running, command=args.command_line, say=note)
 
 
 def _data(args: argparse.Namespace, subject: Subject) -> ImageData:

@@ -18,12 +18,13 @@ from commands.plan import Plan
 from commands.profiling import with_profile
 from commands.published import published_figures, published_points
 from commands.recording import Recording
-from commands.resuming import exit_code, same_files, taken
+from commands.resuming import exit_code, goes_on, same_files, taken
 from commands.suite_observer import SuiteObserver
 from commands.untimed import carry, not_here, unchanged
 from converters.artifact import Artifact, ConversionFailure, ConversionRequest
 from converters.cache_use import keys_of, leased
 from models.spec import Case
+from reports import formatting as fmt
 from reports.console import PlainConsole
 from reports.files import OutputError
 from reports.progress import Progress
@@ -178,7 +179,7 @@ class Execution:
             return [case for case in self.plan.cases if case.id not in untimed]
         kept = {r.case.id for r in stored.results if r.rounds and not r.failure}
         if kept or untimed:
-            when = time.strftime("%Y-%m-%d %H:%M", time.localtime(stored.info.started_at_ns / 1e9))
+            when = fmt.moment(stored.info.started_at_ns)
             built = f", {len(untimed)} built and not timed" if untimed else ""
             print(
                 f"run {stored.info.run_id} of {when} holds {len(kept)} of {len(stored.results)} cases{built}:"
@@ -214,12 +215,8 @@ class Execution:
         if self.recording is not None:
             self._end_session(self.recording)
         stored = sum(len(result.rounds) for result in self.store.load_run(self.info.run_id).results)
-        print(f"interrupted: {stored} rounds are stored; {self._again()}", file=sys.stderr)
+        print(f"interrupted: {stored} rounds are stored; {goes_on(self.args.fresh)}", file=sys.stderr)
         return INTERRUPTED
-
-    def _again(self) -> str:
-        without = " without --fresh" if self.args.fresh else ""
-        return f"the same command{without} goes on from there"
 
     def _end_session(self, recording: Recording) -> None:
         recording.end_session(
@@ -234,9 +231,10 @@ class Execution:
         missing = self._missing(stored)
         code = exit_code(stored, short=bool(missing))
         if missing:
+            rounds, budget = self.plan.timing.min_rounds, self.plan.timing.max_seconds
             print(
-                f"the budget of {self.plan.timing.max_seconds:g} s ended before {len(missing)} of"
-                f" {len(stored.results)} cases had {self.plan.timing.min_rounds} rounds; {self._again()}",
+                f"the budget of {budget:g} s ended before {len(missing)} of {len(stored.results)} cases had"
+                f" {rounds} rounds; {goes_on(self.args.fresh)}",
                 file=sys.stderr,
             )
         if not self.args.json:

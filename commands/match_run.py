@@ -22,7 +22,7 @@ from commands.match_training import Training, Trainings, surroundings, training_
 from commands.only_one import only_one
 from commands.plan import request_of
 from commands.recording import Recording
-from commands.resuming import same_files, taken
+from commands.resuming import goes_on, same_files, taken
 from converters.artifact import Artifact, ConversionFailure
 from converters.keys import cache_key
 from models.spec import Case, digest
@@ -229,7 +229,7 @@ class MatchRun:
         }
 
     def _tell_finished(self, stored: StoredRun) -> None:
-        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(stored.info.started_at_ns / 1e9))
+        when = fmt.moment(stored.info.started_at_ns)
         trainings = sum(each.trainings for each in matched_of(stored))
         print(
             f"run {stored.info.run_id} of {when} holds {fmt.count(len(stored.results), 'network')} and"
@@ -245,11 +245,8 @@ class MatchRun:
         stored = self.store.load_run(self.recording.info.run_id)
         rounds = sum(len(result.rounds) for result in stored.results)
         learned = sum(len(each.top1) for each in matched_of(stored))
-        without = " without --fresh" if self.fresh else ""
-        return (
-            f"interrupted: {fmt.count(rounds, 'round')} and {fmt.count(learned, 'training')} are stored; the"
-            f" same command{without} goes on from there"
-        )
+        stored_now = f"{fmt.count(rounds, 'round')} and {fmt.count(learned, 'training')} are stored"
+        return f"interrupted: {stored_now}; {goes_on(self.fresh)}"
 
     def _end_session(self) -> None:
         assert self.recording is not None

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-import time
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +46,8 @@ class Training:
 
 def surroundings() -> dict[str, Any]:
     """Of this machine and this program, all that the numbers of a training hang on; loads no torch."""
-    versions = {}
-    for package in PACKAGES:
-        with suppress(metadata.PackageNotFoundError):
-            versions[package] = metadata.version(package)
     return {
-        "packages": versions,
+        "packages": environment.describe_packages(PACKAGES),
         "sources": digest_of_sources(SOURCES),
         "machine": environment.fingerprint(),
         "threads": [cores(), *(os.environ.get(name, "") for name in THREADS)],
@@ -118,7 +111,7 @@ class Trainings:
 
     def _predicted(self, training: Training, weights: Path) -> Evaluation:
         """As `eval` evaluates a checkpoint."""
-        from commands.eval_predictions import Running, evaluation_of, predict, steps_for
+        from commands.eval_predictions import Running, evaluated, steps_for
         from commands.eval_subject import checkpoint_subject
         from commands.model_options import model_spec
         from models.image_data import open_data
@@ -129,15 +122,8 @@ class Trainings:
         spec = model_spec(training.model.name, resolution=side, chosen=chosen, checkpoint=weights)
         subject = checkpoint_subject(weights, spec)
         steps, running = steps_for(subject, data), Running(1, "cpu", self.deadline_seconds)
-        began_ns, start_ns = time.time_ns(), time.perf_counter_ns()
-        found = predict(subject, data, steps, running, say=self.progress.note)
-        duration_ns = time.perf_counter_ns() - start_ns
-        evaluation = evaluation_of(
-            *(subject, data, steps, found),
-            began_ns=began_ns,
-            duration_ns=duration_ns,
-            command=self.command,
-        )
+        say = self.progress.note
+        evaluation, _ = evaluated(subject, data, steps, running, command=self.command, say=say)
         return replace(evaluation, file=replace(evaluation.file, training=training.digest))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,10 +77,9 @@ def _list(runs: list[RunInfo], *, as_json: bool) -> None:
         ]
         print(json.dumps({"schema": 1, "runs": rows}))
         return
-    from reports.formatting import printable
+    from reports.formatting import moment, printable
 
     for run in runs:
-        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.started_at_ns / 1e9))
-        when = when if run.started_at_ns else "unknown time".ljust(len(when))
         state = "" if run.finished_at_ns is not None else ", not finished"
+        when = f"{moment(run.started_at_ns):<20}"
         print(f"{run.run_id:>4}  {when}  {printable(run.suite):<12} {len(run.case_ids)} cases{state}")

@@ -51,6 +51,12 @@ def _told(failure: Failure) -> dict[str, object]:
     return replace(failure, detail={}).to_dict()
 
 
+def goes_on(fresh: bool) -> str:
+    """What to tell after an interrupt of an invocation that was `fresh`, or not."""
+    without = " without --fresh" if fresh else ""
+    return f"the same command{without} goes on from there"
+
+
 def exit_code(stored: StoredRun, *, short: bool) -> int:
     """A case without its rounds and without a missing device to blame is a failed one."""
     failed = [result for result in stored.results if result.failure]

@@ -12,6 +12,7 @@ from converters.artifact import ConversionError, ConversionFailure, ConversionRe
 from converters.parity import Array
 from models.calibration import CalibrationImages
 from models.errors import DataError
+from models.image_data import DIGITS
 
 
 def calibrating(request: ConversionRequest) -> Iterator[Array]:
@@ -34,12 +35,15 @@ def held_out(request: ConversionRequest, first: int, count: int) -> tuple[Array,
 
 
 def _data(request: ConversionRequest) -> str:
-    if not request.calibration_data:
-        name = CalibrationImages.parse(request.calibration).label
-        raise DataError(
-            f"a file calibrated on {name} is not in the cache, and where its images lie is not told"
-        )
-    return request.calibration_data
+    """Where they lie: the bundled digits have no other place."""
+    if request.calibration_data:
+        return request.calibration_data
+    images = CalibrationImages.parse(request.calibration)
+    if images.name == DIGITS:
+        return DIGITS
+    raise DataError(
+        f"a file calibrated on {images.label} is not in the cache, and where its images lie is not told"
+    )
 
 
 @contextmanager

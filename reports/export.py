@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from reports import agreement, device_export, matched_run, parts, records_file
+from reports import agreement, device_export, matched_run, parts, records_file, savings
 from reports.codec import plain
 from reports.files import OutputError, replacing, write_text
 from reports.flags import Flag
@@ -76,13 +76,15 @@ def document(stored_run: StoredRun, *, samples: bool = True) -> dict[str, Any]:
 
     Non-finite numbers are `null`, so that the text is standard JSON.
     """
-    rows = {row.case.id: row for row in build(stored_run).rows}
+    table = build(stored_run)
+    rows = {row.case.id: row for row in table.rows}
     value = {
         "schema": SCHEMA,
         "run": dataclasses.asdict(stored_run.info),
         "sessions": [dataclasses.asdict(session) for session in stored_run.sessions],
         "cases": [_case_document(r, rows.get(r.case.id), samples=samples) for r in stored_run.results],
         "evaluations": evaluation_documents(stored_run),
+        **savings.documents(table),
         **matched_run.documents(stored_run),
     }
     return cast(dict[str, Any], plain(value))

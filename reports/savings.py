@@ -6,7 +6,8 @@ Such a step is fusion, and each form for deployment. All that are of one kind ar
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from converters.artifact import Artifact, Parity
 from models.spec import WITHOUT_FORM, Case, forms_left_out, replaced_fact
@@ -117,6 +118,12 @@ def form_savings(table: RunTable) -> list[Saving]:
     return sorted(found, key=lambda saving: first[saving.names])
 
 
+def documents(table: RunTable) -> dict[str, Any]:
+    """For JSON: `savings`, all of them; nothing for a run that measured no case without a step."""
+    found = [*fusion_savings(table), *form_savings(table)]
+    return {"savings": [_document(saving) for saving in found]} if found else {}
+
+
 def counterpart(case: Case) -> tuple[tuple[str, ...], Case] | None:
     """What a case leaves out, and the case that does not; None for one that leaves nothing out."""
     if names := forms_left_out(case.build):
@@ -145,6 +152,19 @@ def _savings(table: RunTable, *, fusion: bool) -> list[Saving]:
         for place, (saving, label) in enumerate(zip(found, told, strict=True))
     ]
     return sorted(savings, key=lambda saving: -saving.ratio.value)
+
+
+def _document(saving: Saving) -> dict[str, Any]:
+    parity, operators = saving.parity, saving.operators
+    return {
+        "steps": list(saving.names),
+        "case_id": saving.row.case.id,
+        "without_case_id": saving.without.case.id,
+        "comparison": {**asdict(saving.time), "verdict": str(saving.time.verdict)},
+        "replaced": saving.replaced,
+        "operators": {"without": operators[0], "with": operators[1]} if operators else None,
+        "parity": asdict(parity) if parity else None,
+    }
 
 
 def _told(saving: Saving, every: Sequence[Saving]) -> str:

@@ -8,7 +8,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib import metadata, util
 from pathlib import Path
 from typing import Any
@@ -114,9 +114,10 @@ def describe_system() -> dict[str, Any]:
     }
 
 
-def describe_packages() -> dict[str, str]:
-    """Versions of what is installed among the packages that matter for a latency, from their metadata."""
-    return {name: version for name in PACKAGES if (version := _version(name))}
+def describe_packages(names: Iterable[str] = PACKAGES) -> dict[str, str]:
+    """Versions of what is installed among `names`, from the packages' metadata; by default what matters for
+    a latency."""
+    return {name: version for name in names if (version := _version(name))}
 
 
 def describe_revision(root: Path = ROOT) -> dict[str, Any]:

@@ -128,7 +128,7 @@ def test_medians_agree_with_a_bare_loop(block):
 def test_engine_medians_agree_with_a_bare_loop(runtime, tmp_path):
     """The same engine, inferences enqueued one ahead of the device. Not run so far: it needs a card.
 
-    The bare loop enqueues without a graph, so with one this tells what the graph gains, and no bar is set.
+    The bare loop enqueues without a graph: one may gain any amount, and must not lose.
     """
     reason = availability("trt", "cuda")
     if reason:
@@ -138,7 +138,7 @@ def test_engine_medians_agree_with_a_bare_loop(runtime, tmp_path):
     artifact = convert(ConversionRequest.for_case(case, "engine"), ArtifactCache(tmp_path))
     agreement = against_bare_loop(job(case, artifact, Timing(round_seconds=0.3)), pairs=11)
     print(f"\nnextvit_small {runtime}: ours / bare = {agreement.ratio:.4f}")
-    assert runtime or abs(agreement.ratio - 1) < 0.01
+    assert (0.0 if runtime else 0.99) < agreement.ratio < 1.01
 
 
 @pytest.fixture(scope="module")

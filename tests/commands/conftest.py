@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -64,6 +66,18 @@ class Project:
 
     def bench(self, *argv: str, config: bool = True) -> Answer:
         return self.call([*argv, *(["--config", str(self.config)] if config else [])])
+
+    def add(self, toml: str) -> Project:
+        """Append to bench.toml."""
+        self.config.write_text(self.config.read_text() + toml)
+        return self
+
+    def planned(self, suite: str, *argv: str) -> list[dict[str, Any]]:
+        """The cases that a dry run names."""
+        answer = self.bench("--suite", suite, "--dry-run", "--json", *argv)
+        assert answer.code == 0, answer.err
+        cases: list[dict[str, Any]] = json.loads(answer.out)["cases"]
+        return cases
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ def zoo(project, monkeypatch):
     monkeypatch.setattr(batches, "NETWORKS", 1)
 
     def with_limit(size: str):
-        project.config.write_text(project.config.read_text() + SUITE.format(size=size))
+        project.add(SUITE.format(size=size))
         first = project.bench("--suite", "zoo", "--model", "timm/test_resnet")
         assert first.code == 0, first.err
         return project

@@ -28,14 +28,7 @@ CONVERT = ("convert", "nextvit_micro", "--to", "onnx", "--resolution", "32", "--
 
 @pytest.fixture
 def small(project):
-    project.config.write_text(project.config.read_text() + SUITE)
-    return project
-
-
-def planned(project, *argv: str) -> list[dict]:
-    answer = project.bench("--suite", "small", "--dry-run", "--json", *argv)
-    assert answer.code == 0, answer.err
-    return json.loads(answer.out)["cases"]
+    return project.add(SUITE)
 
 
 def record(folder: Path) -> dict:
@@ -44,7 +37,10 @@ def record(folder: Path) -> dict:
 
 
 def test_only_int8_cases_are_other_ones(small):
-    before, after = planned(small), planned(small, "--calibrate", "digits", "--calibration-images", "40")
+    before, after = (
+        small.planned("small"),
+        small.planned("small", "--calibrate", "digits", "--calibration-images", "40"),
+    )
     assert before[0]["id"] == after[0]["id"]
     assert before[1]["id"] != after[1]["id"]
     assert "calibration" not in before[1]["case"]
@@ -55,25 +51,25 @@ def test_only_int8_cases_are_other_ones(small):
 
 
 def test_bench_toml_names_images_too_and_the_command_line_comes_first(small, tmp_path):
-    small.config.write_text(small.config.read_text() + 'calibrate = "digits"\n')
-    (_, int8) = planned(small)
+    small.add('calibrate = "digits"\n')
+    (_, int8) = small.planned("small")
     assert int8["case"]["calibration"].startswith("digits:128:")
     plan = make(load(small.config), "small", Overrides(), {})
     requests = plan.requests()
     assert requests[plan.cases[1].id].calibration_data == "digits"
     assert requests[plan.cases[0].id].calibration == ""
-    (_, int8) = planned(small, "--calibrate", "digits", "--calibration-images", "7")
+    (_, int8) = small.planned("small", "--calibrate", "digits", "--calibration-images", "7")
     assert int8["case"]["calibration"].startswith("digits:7:")
     small.config.write_text(small.config.read_text().replace('"digits"', '"photos"'))
     answer = small.bench("--suite", "small", "--dry-run")
     assert answer.code == 2
     assert f"calibrate = {tmp_path / 'photos'}: {tmp_path / 'photos'}: no such folder" in answer.err
-    assert planned(small, "--precision", "fp32")  # no case needs them
+    assert small.planned("small", "--precision", "fp32")  # no case needs them
 
 
 def test_one_case_has_one_calibration(small):
     second = SUITE[SUITE.index("\n[[") :] + 'calibrate = "digits"\n'
-    small.config.write_text(small.config.read_text() + second)
+    small.add(second)
     answer = small.bench("--suite", "small", "--dry-run")
     assert answer.code == 2
     assert "with another calibration too: keep one of the two" in answer.err

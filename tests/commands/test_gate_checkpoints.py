@@ -68,7 +68,7 @@ def test_a_checkpoint_that_is_missing_is_named_with_its_case(project, stored, ch
     """Before anything is converted or written; a file of bench.toml with other weights does not help."""
     other = project.folder / "other.safetensors"
     other.write_bytes(b"other")
-    project.config.write_text(project.config.read_text() + SUITE.replace("CHECKPOINT", str(other)))
+    project.add(SUITE.replace("CHECKPOINT", str(other)))
     case = _case(checkpoint)
     run_id = _measured(project, stored, case)
     before = stored.digest_of(project.folder / "results")
@@ -119,7 +119,7 @@ def test_the_checkpoint_is_converted_again(project, stored, checkpoint, place):
         "bench.toml": (),
     }[place]
     if place == "bench.toml":
-        project.config.write_text(project.config.read_text() + SUITE.replace("CHECKPOINT", str(checkpoint)))
+        project.add(SUITE.replace("CHECKPOINT", str(checkpoint)))
     case = _case(checkpoint)
     run_id = _measured(project, stored, case)
     answer = project.bench("gate", run_id, *given, "--rounds", "2", "--max-regression", "50%", "--json")

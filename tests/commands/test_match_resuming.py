@@ -45,7 +45,7 @@ epochs = 1
 
 @pytest.fixture
 def small(project):
-    project.config.write_text(project.config.read_text() + SMALL)
+    project.add(SMALL)
     return project
 
 

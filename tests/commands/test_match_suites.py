@@ -86,7 +86,7 @@ WRONG_OPTIONS = {
 
 @pytest.fixture
 def pair(project):
-    project.config.write_text(project.config.read_text() + HYBRID)
+    project.add(HYBRID)
     return project
 
 
@@ -143,7 +143,7 @@ def test_a_bundle_of_it_is_refused(pair, verb):
 
 
 def test_a_suite_of_neither_kind_is_refused(pair):
-    pair.config.write_text(pair.config.read_text() + '\n[suites.none]\ndescription = "x"\n')
+    pair.add('\n[suites.none]\ndescription = "x"\n')
     with pytest.raises(UsageError, match=r"suites\.none: has neither a matrix, its cases, nor a table"):
         load(pair.config)
 

@@ -35,7 +35,7 @@ resolutions = [224]
 
 @pytest.fixture
 def zoo(project):
-    project.config.write_text(project.config.read_text() + SUITE)
+    project.add(SUITE)
     return project
 
 

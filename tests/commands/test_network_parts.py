@@ -21,7 +21,7 @@ parts = true
 
 @pytest.fixture
 def config(project):
-    project.config.write_text(project.config.read_text() + PARTS)
+    project.add(PARTS)
     return load(project.config)
 
 

@@ -23,7 +23,7 @@ resolutions = [32]
 
 @pytest.fixture
 def mine(project):
-    project.config.write_text(project.config.read_text() + SUITES)
+    project.add(SUITES)
     return project
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from commands import UsageError
@@ -28,14 +26,11 @@ resolutions = [384]
 
 @pytest.fixture
 def zoo(project):
-    project.config.write_text(project.config.read_text() + SUITE)
-    return project
+    return project.add(SUITE)
 
 
 def sides(project, *argv: str) -> list[tuple[str, int]]:
-    answer = project.bench("--suite", "zoo", "--dry-run", "--json", *argv)
-    assert answer.code == 0, answer.err
-    found = [case["case"]["model"] for case in json.loads(answer.out)["cases"]]
+    found = [case["case"]["model"] for case in project.planned("zoo", *argv)]
     return [(model["name"], model["resolution"]) for model in found]
 
 

@@ -51,21 +51,14 @@ def sha256(path: Path) -> str:
 
 @pytest.fixture
 def small(project):
-    project.config.write_text(project.config.read_text() + SUITE)
-    return project
-
-
-def planned(project, *argv: str) -> list[dict]:
-    answer = project.bench("--suite", "small", "--dry-run", "--json", *argv)
-    assert answer.code == 0, answer.err
-    return json.loads(answer.out)["cases"]
+    return project.add(SUITE)
 
 
 def test_two_weights_of_a_model_are_two_cases(small, tmp_path):
     """One matrix has none; the file of the other is looked for beside bench.toml."""
-    small.config.write_text(small.config.read_text() + TRAINED)
+    small.add(TRAINED)
     path = weights(tmp_path / "weights/net.safetensors")
-    without, trained = planned(small)
+    without, trained = small.planned("small")
     assert (without["case"]["model"]["weights"], without["weights_file"]) == ("random:0", None)
     assert trained["case"]["model"]["weights"] == f"sha256:{sha256(path)}"
     assert trained["weights_file"] == str(path)
@@ -75,9 +68,9 @@ def test_two_weights_of_a_model_are_two_cases(small, tmp_path):
 
 def test_the_command_line_comes_before_bench_toml(small, tmp_path):
     """A pickled checkpoint with a wrapper, named alone as one model is asked for; nothing else is opened."""
-    small.config.write_text(small.config.read_text() + TRAINED)
+    small.add(TRAINED)
     path = weights(tmp_path / "other=net.pth", seed=2, num_classes=3)
-    (case,) = planned(small, "--checkpoint", str(path), "--option", "num_classes=3")
+    (case,) = small.planned("small", "--checkpoint", str(path), "--option", "num_classes=3")
     assert case["case"]["model"]["weights"] == f"sha256:{sha256(path)}"
     assert case["case"]["model"]["options"] == {"num_classes": 3}
 
@@ -148,7 +141,7 @@ def test_what_is_no_checkpoint_is_told(small, tmp_path):
 
 def test_parts_have_random_weights(project, tmp_path):
     text = '[suites.cut]\ndescription = "x"\n[[suites.cut.matrix]]\nmodels = ["nextvit_small"]\n'
-    project.config.write_text(project.config.read_text() + text + "resolutions = [224]\nparts = true\n")
+    project.add(text + "resolutions = [224]\nparts = true\n")
     (tmp_path / "net.pth").write_bytes(b"x")
     answer = project.bench("--suite", "cut", "--checkpoint", str(tmp_path / "net.pth"))
     assert answer.code == 2

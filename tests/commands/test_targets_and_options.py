@@ -74,7 +74,7 @@ def test_only_engines_have_a_target(project, gpus):
 
 
 def test_targets_come_from_the_command_line_then_the_gpu_then_bench_toml(project, gpus):
-    project.config.write_text(project.config.read_text() + '\n[trt]\ntargets = ["sm80", "sm86"]\n')
+    project.add('\n[trt]\ntargets = ["sm80", "sm86"]\n')
     gpus()
     assert {case.target for case in cells(project, backends=("trt",))} == {"sm80", "sm86"}
     gpus("sm90")
@@ -183,7 +183,7 @@ def test_a_wrong_build_option_is_named(project, option, message):
 
 
 def test_a_wrong_target_in_bench_toml_is_named_with_its_place(project):
-    project.config.write_text(project.config.read_text() + '\n[trt]\ntargets = ["89"]\n')
+    project.add('\n[trt]\ntargets = ["89"]\n')
     assert "trt.targets[0] = '89'" in project.bench("--suite", "tiny", "--dry-run").err
 
 

@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from converters import onnx_from_torch, onnx_quantize
-from converters.artifact import Artifact, ConversionRequest
+from converters.artifact import Artifact, ConversionError, ConversionRequest
 from converters.calibration import calibration_of
+from converters.calibration_images import held_out
 from converters.parity import Array
 from converters.source import Source, run_eager
 from models.spec import ModelSpec
@@ -78,3 +79,13 @@ def test_an_int8_file_is_quantized_on_inputs_that_it_is_not_judged_on(
     assert artifact.steps[0].parity.top1_positions == request.input_count * 49  # type: ignore[union-attr]
     assert artifact.facts["judged_images"] == artifact.facts["calibration_images"] == 16
     assert Artifact.from_dict(artifact.to_dict()).steps == artifact.steps
+
+
+def test_the_bundled_digits_are_found_without_a_place() -> None:
+    """As `gate` needs them, which knows a case and not the command that measured it."""
+    model = ModelSpec.of("nextvit_micro")
+    asked = ConversionRequest(model, "onnx", precision="int8", calibration=f"digits:4:{'0' * 64}")
+    first, second = held_out(asked, 0, 2)
+    assert first.shape == second.shape == (1, *model.input_shape(1)[1:])
+    with pytest.raises(ConversionError, match="photos 00000000 is not in the cache, and where its images"):
+        held_out(dataclasses.replace(asked, calibration=f"photos:4:{'0' * 64}"), 0, 2)

@@ -33,6 +33,11 @@ NETWORKS = [
     ("pvt_v2_b0", 64, {}, 0),
     ("twins_svt_small", 64, {}, 0),
     ("swin_tiny_patch4_window7_224", 56, {"img_size": 56}, 0),
+    ("efficientformerv2_s0", 224, {}, 0),
+    ("shvit_s1", 64, {}, 0),
+    ("swiftformer_xs", 64, {}, 0),
+    ("twins_pcpvt_small", 64, {}, 0),
+    ("mobilevitv2_050", 64, {}, 0),
     ("densenet121", 64, {}, 62),  # BatchNorm after a concatenation, before a ReLU
 ]
 

@@ -12,6 +12,9 @@ from PIL import Image
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from models.trainer import train
+from models.training_request import TrainRequest
+
 
 def _scramble(net: nn.Module, seed: int = 0) -> nn.Module:
     """Random everything, at magnitudes that keep signals and attention alive; eval mode, float64."""
@@ -71,6 +74,24 @@ class _Watcher:
 @pytest.fixture(scope="session")
 def new_watcher() -> Callable[[], _Watcher]:
     return _Watcher
+
+
+@pytest.fixture(scope="session")
+def train_one_epoch() -> Callable[[TrainRequest], _Watcher]:
+    """Train, and end as an interrupt does when the first epoch is stored; gives what the watcher was told."""
+
+    def run(request: TrainRequest) -> _Watcher:
+        watcher = _Watcher()
+
+        def stop(epoch: object) -> None:
+            raise KeyboardInterrupt
+
+        watcher.at_epoch = stop
+        with pytest.raises(KeyboardInterrupt):
+            train(request, watcher)
+        return watcher
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ import models
 from models import training_files as files
 from models.recipe import Recipe
 from models.trainer import train
-from models.training_request import Epoch, NewClassifier, TrainRequest
+from models.training_request import NewClassifier, TrainRequest
 
 ROOT = Path(__file__).parents[2]
 RECIPE = Recipe(
@@ -207,18 +207,11 @@ def test_mixed_precision_keeps_full_weights(request_for, precision, new_watcher)
 
 
 @pytest.mark.slow
-def test_fp16_resumes_with_its_scale(request_for, new_watcher):
+def test_fp16_resumes_with_its_scale(request_for, new_watcher, train_one_epoch):
     recipe = changed(epochs=2, precision="fp16", ema_decay=0.0)
     whole, parted = (request_for(name, recipe=recipe, channels_last=True) for name in ("whole", "parted"))
     train(whole, new_watcher())
-    watcher = new_watcher()
-
-    def stop(epoch: Epoch) -> None:
-        raise KeyboardInterrupt
-
-    watcher.at_epoch = stop
-    with pytest.raises(KeyboardInterrupt):
-        train(parted, watcher)
+    train_one_epoch(parted)
     train(replace(parted, resume=True), new_watcher())
     assert_equal(weights(whole), weights(parted))
     scales = [files.read(one.output / files.STATE).facts["scaler"]["scale"] for one in (whole, parted)]
@@ -236,20 +229,15 @@ def test_compiled_it_computes_the_same(request_for, new_watcher):
     assert not any("_orig_mod" in name for name in weights(request_for("True"), files.LAST))
 
 
-def test_fine_tuning_on_other_classes_says_so_and_is_resumed(request_for, stripes, tmp_path, new_watcher):
+def test_fine_tuning_on_other_classes_says_so_and_is_resumed(
+    request_for, stripes, tmp_path, new_watcher, train_one_epoch
+):
     first = train(request_for(recipe=changed(epochs=1, warmup_epochs=0)), new_watcher())
     data = Path(shutil.copytree(stripes, tmp_path / "three"))
     for split in ("train", "val"):
         shutil.copytree(data / split / "level", data / split / "third")
     request = request_for("tuned", data=data, start=first.last, recipe=changed(epochs=2))
-    watcher = new_watcher()
-
-    def stop(epoch: Epoch) -> None:
-        raise KeyboardInterrupt
-
-    watcher.at_epoch = stop
-    with pytest.raises(KeyboardInterrupt):
-        train(request, watcher)
+    watcher = train_one_epoch(request)
     text = "begun with a new classifier of 3 classes instead of 2 (head.weight, head.bias)"
     assert [note for note in watcher.notes if text in note] == watcher.notes
     assert len(watcher.notes) == 1

@@ -97,19 +97,12 @@ def test_other_weights_of_the_teacher_are_not_gone_on_with(stripes, tmp_path, ne
 
 
 @pytest.fixture
-def older(stripes: Path, tmp_path: Path, new_watcher: Callable) -> TrainRequest:
+def older(stripes: Path, tmp_path: Path, train_one_epoch: Callable) -> TrainRequest:
     """A training that is half done, and whose state is of a version that knew no files."""
     request = TrainRequest(
         "nextvit_micro", RECIPE.model_copy(update={"epochs": 2}), tmp_path / "old", data=stripes
     )
-    watcher = new_watcher()
-
-    def stop(epoch: object) -> None:
-        raise KeyboardInterrupt
-
-    watcher.at_epoch = stop
-    with pytest.raises(KeyboardInterrupt):
-        train(request, watcher)
+    train_one_epoch(request)
     path = request.output / files.STATE
     with safe_open(path, framework="pt") as file:
         facts = json.loads(file.metadata()[files.FACTS])

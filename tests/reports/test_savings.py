@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import json
 import re
 import xml.etree.ElementTree as ET
 
 import pytest
 from rich.console import Console
 
-from reports import savings_section
+from reports import export, savings_section
 from reports.html import render
 from reports.savings import form_savings, fusion_savings
 from reports.tables import build, fused_facets
@@ -229,3 +230,23 @@ def test_the_terminal_has_a_line_per_form_and_case(width):
 def test_the_terminal_sums_fusion_up(blocks_run, networks_run):
     assert "Fusion makes 11 of 11 cases faster" in printed(blocks_run, 120)
     assert "Forms" not in printed(networks_run, 120)
+
+
+def test_json_has_every_saving_with_the_cases_that_it_stands_on(forms_table, blocks_run, networks_run):
+    def told(run):
+        text = json.dumps(export.document(run, samples=False), allow_nan=False)
+        return json.loads(text).get("savings")
+
+    found = told(made.forms_run(sample))
+    assert [each["steps"] for each in found] == [list(each.names) for each in form_savings(forms_table)]
+    ids = {row.case.id for row in forms_table.rows}
+    for each, saving in zip(found, form_savings(forms_table), strict=True):
+        assert {each["case_id"], each["without_case_id"]} <= ids
+        assert each["comparison"]["ratio"]["value"] == pytest.approx(saving.ratio.value)
+        assert each["replaced"] == saving.replaced
+        assert each["parity"]["max_relative"] == saving.parity.max_relative
+    assert [each["comparison"]["verdict"] for each in found] == [
+        *("slower", "equivalent", "equivalent", "faster", "slower")
+    ]
+    assert {tuple(each["steps"]) for each in told(blocks_run)} == {("fusion",)}
+    assert told(networks_run) is None
