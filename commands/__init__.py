@@ -44,6 +44,7 @@ VERBS = {
 }
 
 OK, SOME_FAILED, BAD_INPUT, NOT_TIMED, UNDECIDED, INTERRUPTED = 0, 1, 2, 3, 4, 130
+REGRESSED = SOME_FAILED  # of a gate, which has no other 1
 
 
 class UsageError(Exception):

@@ -30,7 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("b", metavar="B")
     parser.add_argument("--suite", metavar="NAME", help="latest and revisions: runs of this suite only")
     parser.add_argument("--delta", metavar="SHARE", help="difference that counts as none (default: 1%%)")
-    parser.add_argument("--force", action="store_true", help="compare different protocols all the same")
+    parser.add_argument(
+        "--force", action="store_true", help="compare different protocols or batch sizes all the same"
+    )
     options.add_config(parser)
     options.add_store(parser)
     options.add_output(parser)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from commands import OK, SOME_FAILED, options, quietness
+from commands import OK, SOME_FAILED, gpu_quietness, options, quietness
 from commands.finding import Finding
 
 
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """0 where the default backend works here, 1 where it does not."""
-    findings = [*_backends(), *_engines(), *quietness.findings(), *_places(args)]
+    findings = [*_backends(), *_engines(), *quietness.findings(), *gpu_quietness.findings(), *_places(args)]
     if args.json:
         print(json.dumps({"schema": 1, "findings": [asdict(finding) for finding in findings]}))
     else:

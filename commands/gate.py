@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from commands import SOME_FAILED, UsageError, options, references, run
+from commands import UNDECIDED, UsageError, options, references, run
 from commands.answer_report import report_with
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ BASE comes from running a suite, for example `python bench.py --suite blocks`.
   python bench.py gate latest~1 latest --stored
 """
 EXIT_CODES = (
-    "exit codes: 0 no case regressed beyond the bound, 1 one did (or failed), 2 bad input, 3 built but not"
-    " timed (no device), 4 undecided"
+    "exit codes: 0 no case regressed beyond the bound, 1 one did, 2 bad input, 3 built but not timed (no"
+    " device), 4 undecided: too few rounds, a case failed, or another process measures"
 )
 
 
@@ -49,7 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--measure-identical", action="store_true", help="measure cases whose file is the same, too"
     )
-    parser.add_argument("--force", action="store_true", help="with --stored: different protocols too")
+    parser.add_argument(
+        "--force", action="store_true", help="with --stored: different protocols or batch sizes too"
+    )
     run.add_matrix(parser)
     run.add_timing(parser.add_argument_group("how long to measure"))
     out = parser.add_argument_group("where things go")
@@ -72,7 +74,7 @@ def execute(args: argparse.Namespace) -> int:
             raise UsageError(f"{given} is for --stored: without it, the present code is measured beside BASE")
         measured = _measured(args, bound, began_ns)
         if measured is None:
-            return SOME_FAILED
+            return UNDECIDED
         result = measured
     return _tell(args, result)
 

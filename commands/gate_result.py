@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from commands import NOT_TIMED, OK, SOME_FAILED, UNDECIDED, UsageError
+from commands import NOT_TIMED, OK, REGRESSED, UNDECIDED, UsageError
 from commands.references import Reference
 from reports import formatting as fmt
 from reports.compared import Compared, LeftOut, Side, compare_sides, rounds_text, settled_by
@@ -71,10 +71,11 @@ def judged(compared: Compared, bound: float, run: StoredRun, *, run_id: int | No
 
 
 def _exit_code(states: Counter[State], left_out: Sequence[LeftOut]) -> int:
+    """REGRESSED is what is slower, and nothing else: what could not be measured is another matter."""
     keys = {one.key for one in left_out}
-    if states[State.REGRESSED] or keys & set(FAILED):
-        return SOME_FAILED
-    if states[State.UNDECIDED] or keys & set(OPEN):
+    if states[State.REGRESSED]:
+        return REGRESSED
+    if states[State.UNDECIDED] or keys & {*FAILED, *OPEN}:
         return UNDECIDED
     return NOT_TIMED if keys & set(ELSEWHERE) else OK
 

@@ -245,14 +245,19 @@ def _sentences(outcome: Outcome) -> list[str]:
     if outcome.noise_floor is None:
         return [*lines, "The rounds were too few to tell the noise floor: give it more --seconds."]
     does = "resolves" if outcome.resolves else "does not resolve"
+    kind = "in turns, as `gate` takes them" if outcome.turn_seconds else "one after the other, as a suite's"
     lines += [
         f"Noise floor: {fmt.percent(outcome.noise_floor)}, the smallest difference that the"
         f" {outcome.default_rounds} rounds of the default budget find in 80 of 100 tries.",
-        f"The default budget {does} 1 % on this machine.",
+        f"The default budget {does} 1 % on this machine, with rounds {kind}.",
     ]
+    if outcome.turn_seconds:
+        lines.append(
+            "A suite without `--turns` takes whole rounds, whose floor is higher: `--turns 0` tells."
+        )
     if outcome.disturbed:
         rounds = fmt.count(outcome.rounds, "round")
-        lines.append(f"Disturbed by other work: {outcome.disturbed} of {rounds}; `doctor` says by what.")
+        lines.append(f"Disturbed: {outcome.disturbed} of {rounds}; `doctor` says what else works here.")
     if outcome.disturbed > outcome.rounds / 2:
         lines.append("That is most of them: try again when the machine is idle.")
     if not outcome.resolves:

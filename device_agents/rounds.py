@@ -25,6 +25,7 @@ from device_agents.job import DeviceJob, read_sets
 from device_agents.journal import Journal
 from device_agents.placement import left_neural_engine, shares
 from device_agents.problems import DeviceProblem
+from runners.disturbance import standstill
 from runners.measurement import Failure, Phases, Protocol, Round, Top1
 from runners.verify import relative_error, top1_of, total_top1
 
@@ -86,6 +87,9 @@ def rounds_of(
         environment: dict[str, Any] = {
             "before": asdict(body.before), "after": asdict(body.after), "device": facts,
         }  # fmt: skip
+        samples_ns = np.array(body.samples_ns, dtype=np.int64)
+        if still := standstill(samples_ns):
+            environment["disturbances"] = still
         if place == 0:
             environment["operations"] = [_operation(operation, modules or {}) for operation in operations]
         found.append(
@@ -95,7 +99,7 @@ def rounds_of(
                 attempt=0,
                 protocol=protocol,
                 loop_count=body.loop_count,
-                samples_ns=np.array(body.samples_ns, dtype=np.int64),
+                samples_ns=samples_ns,
                 warmup_ns=np.array(body.warmup_ns, dtype=np.int64),
                 steady=body.steady,
                 output_error=outputs.error,
@@ -103,7 +107,7 @@ def rounds_of(
                 phases=Phases(load_ns=load_ns, warmup_ns=body.warmup_span_ns, timed_ns=body.timed_span_ns),
                 started_at_ns=body.started_at_ns,
                 environment=environment,
-                flags=(*_flags(body.before, body.after), *fallen),
+                flags=(*_flags(body.before, body.after), *(("disturbed",) if still else ()), *fallen),
                 peak_rss_bytes=max(0, body.before.memory_bytes, body.after.memory_bytes),
             )
         )

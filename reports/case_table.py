@@ -69,8 +69,10 @@ def _number_columns(table: RunTable) -> list[_Column]:
             for name in parts.present(table)
         ),
         ("vs best", True, "ratio to the fastest of the group, paired by round", _versus),
-        (f"p90, {unit}", True, "from 64 samples", lambda r: quantile(r.summary.p90, scale)),
-        (f"p99, {unit}", True, "from 662 samples", lambda r: quantile(r.summary.p99, scale)),
+        (f"p90, {unit}", True, "from 64 samples of one inference each",
+         lambda r: quantile(r.summary.p90, scale, loops=max(r.summary.loop_counts))),
+        (f"p99, {unit}", True, "from 662 samples of one inference each",
+         lambda r: quantile(r.summary.p99, scale, loops=max(r.summary.loop_counts))),
         ("GMACs", True, "multiply-accumulates; the papers say FLOPs", lambda r: number(r.gmacs, fmt.gmacs)),
         ("Params, M", True, "", lambda r: number(r.params_m, lambda v: fmt.significant(v, 3))),
         ("GMAC/s", True, "achieved", lambda r: number(r.gmacs_per_s, lambda v: fmt.significant(v, 3))),

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from reports import formatting as fmt
+from reports.allowed_cpu import allowed_differences
 from reports.flags import flags
 from reports.pairing import CompareError, Pairs, by_id, case_name, matched, nothing_in_common
 from reports.records import CaseResult, RunInfo
@@ -23,6 +24,7 @@ from reports.verdicts import (
 
 _OF_ONE_SIDE = frozenset({"not_converged", "few_rounds"})  # the ratio's own interval says as much
 _NAMED = 3  # differences of two protocols that are named
+_MISMATCHED = "Different protocols or batch sizes, not compared"
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,8 @@ class Side:
 class ComparedCase:
     """One case of both sides. `comparison` is of the time of A over that of B; `state` is what to say of it.
 
-    `other_protocols` names how the two protocols differ, empty where they are one. `advice` says what would
-    settle what is open.
+    `other_protocols` names how the two protocols and batch sizes differ, empty where they are one. `advice`
+    says what would settle what is open.
     """
 
     label: str
@@ -157,7 +159,7 @@ def _left_out(a: Side, b: Side, pairs: Pairs, mismatched: Sequence[tuple[str, st
         LeftOut("only_a", f"Only in {a.name}", tuple(only[0])),
         LeftOut("only_b", f"Only in {b.name}", tuple(only[1])),
         LeftOut("unmeasured", "Not measured on both sides", tuple(unmeasured)),
-        LeftOut("mismatched", "Different protocols, not compared", tuple(map(": ".join, mismatched))),
+        LeftOut("mismatched", _MISMATCHED, tuple(map(": ".join, mismatched))),
     )
     return tuple(one for one in found if one.labels)
 
@@ -202,9 +204,12 @@ def rounds_text(needed: int) -> str:
 
 
 def _differences(a: CaseResult, b: CaseResult) -> str:
+    """What makes the times of two cases different quantities: an inference of 8 images is none of one."""
     assert a.measurement is not None
     assert b.measurement is not None
-    found = protocol_differences(a.measurement, b.measurement)
+    sizes = (a.case.batch_size, b.case.batch_size)
+    batches = [f"batch size ({sizes[0]} and {sizes[1]})"] if sizes[0] != sizes[1] else []
+    found = [*batches, *protocol_differences(a.measurement, b.measurement)]
     more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
     return ", ".join(found[:_NAMED]) + more
 
@@ -219,6 +224,11 @@ def _pairing_notes(a: RunInfo, b: RunInfo, same_run: bool) -> list[str]:
     machines = [info.environment.get("fingerprint") for info in (a, b)]
     if machines[0] != machines[1]:
         notes.append("The two runs are of different machines: this compares machines too.")
+    elif allowed := allowed_differences(a, b):
+        notes.append(
+            f"The two runs had different parts of their machine, {fmt.listing(allowed)}: this compares those"
+            " too."
+        )
     return notes
 
 
@@ -233,8 +243,8 @@ def _forced_notes(mismatched: Sequence[tuple[str, str]]) -> list[str]:
         return []
     kinds = list(dict.fromkeys(differences for _, differences in mismatched))
     return [
-        f"Forced: {fmt.count(len(mismatched), 'case')} of different protocols, which are different"
-        f" quantities: {kinds[0]}{' …' if len(kinds) > 1 else ''}."
+        f"Forced: {fmt.count(len(mismatched), 'case')} of different protocols or batch sizes, which are"
+        f" different quantities: {kinds[0]}{' …' if len(kinds) > 1 else ''}."
     ]
 
 
@@ -243,6 +253,6 @@ def _nothing_left(a: Side, b: Side, mismatched: Sequence[tuple[str, str]]) -> st
         return f"no case that {a.name} and {b.name} have in common was measured in both: run the suite again"
     label, differences = mismatched[0]
     return (
-        f"{a.name} and {b.name} were measured under different protocols ({label}: {differences}): measure"
-        " both in the same way, or compare them all the same with --force"
+        f"{a.name} and {b.name} were measured under different protocols or batch sizes ({label}:"
+        f" {differences}): measure both in the same way, or compare them all the same with --force"
     )

@@ -13,8 +13,9 @@ Floats = npt.NDArray[np.float64]
 
 SIGNIFICANCE = 0.05
 STEP_SIGNIFICANCE = 0.01
+WITHIN_SIGNIFICANCE = 0.01
 MIN_CHANGE = 0.02
-MIN_CHANGE_WITHIN = 0.01  # every process does it, so it is found sooner and shifts all medians alike
+MIN_CHANGE_WITHIN = 0.005  # every process does it, so it is found sooner and shifts all medians alike
 _MIN_ROUNDS = 5
 _MIN_SAMPLES = 9
 
@@ -23,8 +24,8 @@ _MIN_SAMPLES = 9
 class Drift:
     """Relative change of the latency from first to last round, and from first to last third of a round.
 
-    A change that chance explains (5 % level; 1 % for a step between two rounds) is reported as 0, and so
-    is one of less than 2 % across rounds, or of less than 1 % within them.
+    A change that chance explains (5 % level for a trend; 1 % for a step, and within rounds) is reported as 0,
+    and so is one of less than 2 % across rounds, or of less than 0.5 % within them.
     """
 
     across_rounds: float = 0.0
@@ -88,7 +89,9 @@ def _within(per_round: Sequence[Floats]) -> float:
     logs = np.array([math.log(np.median(last) / np.median(first)) for first, last in thirds])
     mean = float(logs.mean())
     half = (
-        float(stdtrit(logs.size - 1, 1 - SIGNIFICANCE / 2)) * float(logs.std(ddof=1)) / math.sqrt(logs.size)
+        float(stdtrit(logs.size - 1, 1 - WITHIN_SIGNIFICANCE / 2))
+        * float(logs.std(ddof=1))
+        / math.sqrt(logs.size)
     )
     change = math.expm1(mean)
     return change if abs(mean) > half and abs(change) >= MIN_CHANGE_WITHIN else 0.0

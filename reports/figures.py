@@ -19,6 +19,7 @@ from reports import formatting as fmt
 from reports import palette as colour
 from reports.drawing import Drawing
 from reports.statistics import counted_rounds
+from reports.sweep_protocol import alike
 from reports.tables import Facet, Row
 from reports.thinning import share, thinned
 
@@ -44,9 +45,10 @@ def latency_panels(
 
 
 def shares_axis(facets: Sequence[Facet], unit: tuple[float, str]) -> bool:
-    """Are the groups' latencies near enough for one axis over all panels?"""
+    """Are the groups' latencies near enough for one axis over all panels, and do they mean the same?"""
     ends = _axis_ends(facets, unit)
-    return len(ends) > 1 and max(ends) <= _SHARE_AXIS_UP_TO * min(ends)
+    near = len(ends) > 1 and max(ends) <= _SHARE_AXIS_UP_TO * min(ends)
+    return near and len(alike(row for facet in facets for row in facet.rows)) == 1
 
 
 def _axis_ends(facets: Sequence[Facet], unit: tuple[float, str]) -> list[float]:

@@ -93,8 +93,9 @@ _TABLE = (
     ),
     Flag(
         "disturbed", "DIS",
-        "Other work competed for the device, and again when the round was repeated, if there was time to.",
-        "Keep the machine idle while measuring, or reserve cores for it.",
+        "Other work competed for the device, or it stood still, and again when the round was repeated, if"
+        " there was time to.",
+        "Keep the machine idle and awake while measuring, or reserve cores for it.",
     ),
     Flag(
         "drift", "DRI",

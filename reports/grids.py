@@ -49,10 +49,11 @@ def number(value: float | None, text: Callable[[float], str]) -> Cell:
     return Cell(fmt.MISSING) if value is None else Cell(text(value), value)
 
 
-def quantile(found: Quantile | None, scale: float) -> Cell:
-    """Its interval is in the title: a tail's is wide, and often open above."""
+def quantile(found: Quantile | None, scale: float, *, loops: int) -> Cell:
+    """Its interval is in the title: a tail's is wide, often open above. `loops` inferences are a sample."""
     if found is None:
-        return Cell(fmt.MISSING)
+        why = f"a sample holds {loops} inferences, so no tail is known" if loops > 1 else ""
+        return Cell(fmt.MISSING, title=why)
     told = f"95 % interval: {fmt.quantile_interval(found.low_ns, found.high_ns)}"
     if found.high_ns is None:
         told += "; the samples amount to too few independent ones for an upper end"

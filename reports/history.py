@@ -16,6 +16,7 @@ from reports.compared import revision_text
 from reports.intervals import median_interval
 from reports.pairing import case_name
 from reports.records import RunInfo
+from reports.run_order import taken_order
 from reports.store_history import RunMedians
 from runners.measurement import Protocol
 
@@ -41,7 +42,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Series:
-    """One case under one protocol on one machine, by time; `changes` index `points`."""
+    """One case under one protocol on one machine and GPU, oldest run first; `changes` index `points`."""
 
     case: Case
     protocol: Protocol
@@ -55,12 +56,19 @@ class Series:
 
 
 def series_of(case: Case, runs: Iterable[RunMedians]) -> list[Series]:
-    """The case's series: protocols and machines are kept apart. The one with the newest run comes last."""
-    groups: dict[tuple[str, str], list[RunMedians]] = {}
-    for run in sorted(runs, key=lambda r: (r.info.started_at_ns, r.info.run_id)):
-        groups.setdefault((run.protocol.id, _machine(run.info)[0]), []).append(run)
-    found = [_series(case, group) for group in groups.values()]
-    return sorted(found, key=lambda one: (one.points[-1].started_at_ns, one.points[-1].run_id))
+    """The case's series, the one with the newest run last.
+
+    Protocols and machines are kept apart, and the GPUs of a case that runs on one.
+    """
+    known = list(runs)
+    places = {run_id: place for place, run_id in enumerate(taken_order(run.info for run in known))}
+    groups: dict[tuple[str, str, str], list[RunMedians]] = {}
+    for run in sorted(known, key=lambda one: places[one.info.run_id]):
+        key = (run.protocol.id, _machine(run.info), _gpu(case, run))
+        group = groups.pop(key, [])  # behind the others, since its newest run is newer
+        group.append(run)
+        groups[key] = group
+    return [_series(case, group) for group in groups.values()]
 
 
 def document(series: Sequence[Series]) -> dict[str, Any]:
@@ -91,7 +99,9 @@ def document(series: Sequence[Series]) -> dict[str, Any]:
 def _series(case: Case, runs: Sequence[RunMedians]) -> Series:
     points = tuple(_point(run) for run in runs)
     changes = find_changes(np.log([point.median_ns for point in points]))
-    return Series(case, runs[-1].protocol, _machine(runs[-1].info)[1], points, tuple(changes))
+    newest = runs[-1]
+    machine = ", ".join(filter(None, [_processor(newest.info), _gpu(case, newest)]))
+    return Series(case, newest.protocol, machine, points, tuple(changes))
 
 
 def _point(run: RunMedians) -> Point:
@@ -102,16 +112,27 @@ def _point(run: RunMedians) -> Point:
     return Point(info.run_id, info.suite, info.started_at_ns, revision, median, low, high, rounds)
 
 
-def _machine(info: RunInfo) -> tuple[str, str]:
-    """What tells machines apart, and what to call this one."""
+def _machine(info: RunInfo) -> str:
+    """What tells machines apart; another tool's results may name their processor alone."""
+    return str(info.environment.get("fingerprint", "")) or _processor(info)
+
+
+def _processor(info: RunInfo) -> str:
     cpu = info.environment.get("cpu")
-    model = str(cpu.get("model", "")) if isinstance(cpu, Mapping) else ""
-    gpus = info.environment.get("gpus")
-    names = (
-        [str(gpu.get("name", "")) for gpu in gpus if isinstance(gpu, Mapping)]
-        if isinstance(gpus, list)
-        else []
-    )
-    return str(info.environment.get("fingerprint", "")) or ", ".join(names), ", ".join(
-        filter(None, [model, *names])
-    )
+    return str(cpu.get("model", "")) if isinstance(cpu, Mapping) else ""
+
+
+def _gpu(case: Case, run: RunMedians) -> str:
+    """The GPU that the case ran on: the one that its runtime names, else all that the machine has.
+
+    Empty for a case that ran on none. Which of several a process saw first is up to CUDA's own order and to
+    CUDA_VISIBLE_DEVICES, so the device's index does not tell.
+    """
+    if case.device.partition(":")[0] != "cuda":
+        return ""
+    gpus = run.info.environment.get("gpus")
+    found = [gpu.get("name") for gpu in gpus if isinstance(gpu, Mapping)] if isinstance(gpus, list) else []
+    names = sorted({str(name) for name in found if name})
+    told = f"{run.protocol.runtime} {run.protocol.device}"
+    # One name may be the beginning of another, as L40 is of L40S.
+    return max((name for name in names if name in told), key=len, default=", ".join(names))

@@ -19,10 +19,10 @@ from reports.sections import Section
 
 _HEIGHT_IN = 2.1
 _METHOD = (
-    "Runs of one protocol and machine, in order of time; a bar is the run's own 95 % interval, which does not"
-    " hold what varies between runs. An orange line is a change of level: binary segmentation of the run"
-    f" medians with a permutation test at {100 * LEVEL:g} %, of {100 * MIN_CHANGE:g} % at least, with"
-    f" {MIN_AFTER} runs on either side, in {MIN_RUNS} runs at least."
+    "Runs of one protocol and machine, in the order in which they were taken; a bar is the run's own 95 %"
+    " interval, which does not hold what varies between runs. An orange line is a change of level: binary"
+    f" segmentation of the run medians with a permutation test at {100 * LEVEL:g} %, of"
+    f" {100 * MIN_CHANGE:g} % at least, with {MIN_AFTER} runs on either side, in {MIN_RUNS} runs at least."
 )
 
 

@@ -148,6 +148,7 @@ def _cost(table: RunTable) -> dict[str, Any]:
     by_cost = {
         cost: [(f, found[f.title, cost]) for f in facets if (f.title, cost) in found] for cost in _COSTS
     }
+    chart = interactive.cost_chart(table)
     return {
         "agreements": [
             findings.describe_agreements(by_cost[c], name) for c, name in _COSTS.items() if by_cost[c]
@@ -156,7 +157,8 @@ def _cost(table: RunTable) -> dict[str, Any]:
             f"At {facet.title}, {findings.describe_inversion(inversion, 'GMACs')}"
             for facet, inversion in findings.worst_inversions(by_cost["gmacs"])
         ],
-        "cost_chart": interactive.cost_chart(table) is not None,
+        "cost_chart": chart is not None,
+        "cost_chart_hides": interactive.hides_groups(chart),
         "cost_panels": scatter.cost_panels(facets, found, table.unit),
         "rate_panels": figures.rate_panels(facets),
     }

@@ -11,6 +11,7 @@ from reports import formatting as fmt
 from reports.palette import INK, MARKER_NAMES, SERIES
 from reports.records import CaseResult
 from reports.statistics import counted_rounds
+from reports.sweep_protocol import alike
 from reports.tables import Facet, Row, RunTable
 from reports.thinning import share, thinned
 
@@ -26,11 +27,19 @@ _FONT = {
 
 
 def cost_chart(table: RunTable) -> dict[str, Any] | None:
-    """Latency over GMACs or parameters of every case, one trace per group; None below two such cases."""
+    """Latency over GMACs or parameters of every case, one trace per group; None below two such cases.
+
+    Latencies of different protocols mean different things: those of the most cases are shown, the others only
+    when the reader asks for them in the legend.
+    """
     facets = [facet for facet in table.facets if _costed(facet)]
     if sum(len(_costed(facet)) for facet in facets) < 2:
         return None
-    traces = [_trace(facet, place, table.unit) for place, facet in enumerate(facets)]
+    shown = alike(row for facet in facets for row in _costed(facet))[0]
+    traces = [
+        {**_trace(facet, place, table.unit), "visible": True if _costed(facet)[0] in shown else "legendonly"}
+        for place, facet in enumerate(facets)
+    ]
     layout = {
         **base_layout(),
         "xaxis": axis(_AXES["gmacs"], log=True),
@@ -41,6 +50,11 @@ def cost_chart(table: RunTable) -> dict[str, Any] | None:
         for cost, title in _AXES.items()
     }
     return {"data": traces, "layout": layout, "axes": axes}
+
+
+def hides_groups(chart: dict[str, Any] | None) -> bool:
+    """Does it have groups that are seen only when asked for?"""
+    return chart is not None and any(trace["visible"] == "legendonly" for trace in chart["data"])
 
 
 def base_layout() -> dict[str, Any]:

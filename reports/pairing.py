@@ -15,7 +15,7 @@ Pairs = Sequence[tuple[str, CaseResult, CaseResult]]
 
 _NAMED = 3  # cases that a message names
 _PLACE = ("backend", "device", "runtime options", "target")
-_OF_ONE_PROTOCOL = {"fusion", "precision"}  # settings that no protocol has
+_OF_ONE_PROTOCOL = {"fusion", "precision", "shape", "build options"}  # settings that make no other quantity
 # what two cases that were asked for by name may differ in, apart from the model: the first that pairs any
 _VARYING = (
     (),
@@ -89,9 +89,10 @@ def _advice(
         values = [both[place] for both in differing.values()]
         words = " ".join(x for x in values if x and set(x.split()) <= set(case.label.split()))
         said += [f"':{words}' behind {name}"] if words else []
+    same = set(differing) <= _OF_ONE_PROTOCOL
+    force = "" if same else " and add --force, as their protocols or batch sizes differ"
     if not said or not any(set(differing) <= set(varying) for varying in _VARYING):
-        return "Run the same suite twice, or name one case of either by words of its label."
-    force = "" if set(differing) <= _OF_ONE_PROTOCOL else " and add --force, as their protocols differ"
+        return f"Run the same suite twice, or name one case of either by words of its label{force}."
     return f"Where that is what is to be compared, write {fmt.listing(said)}{force}."
 
 

@@ -12,8 +12,7 @@ import numpy as np
 from reports.rounds import Floats
 from reports.student import two_sided_quantile
 
-MIN_SAMPLES_P90 = 64  # the sample counts that MLPerf's early stopping asks for, see docs/measurement.md
-MIN_SAMPLES_P99 = 662
+MIN_SAMPLES = {0.90: 64, 0.99: 662}  # what MLPerf's early stopping asks for, see docs/measurement.md
 _CONFIDENCE = 0.95
 
 

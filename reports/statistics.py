@@ -15,16 +15,9 @@ import numpy as np
 
 from reports.drift import Drift, estimate_drift
 from reports.intervals import half_width, median_interval
-from reports.quantiles import (
-    MIN_SAMPLES_P90,
-    MIN_SAMPLES_P99,
-    Quantile,
-    order_statistic,
-    outliers,
-    quartiles,
-)
+from reports.quantiles import MIN_SAMPLES, Quantile, order_statistic, outliers, quartiles
 from reports.ranking import Ordering, Rank, kendall_tau, no_order, order, rank_groups
-from reports.rounds import counted_rounds, per_inference_ns
+from reports.rounds import Floats, counted_rounds, per_inference_ns
 from reports.verdicts import ProtocolMismatchError, Ratio, paired_ratio, protocol_differences
 from runners.measurement import Measurement, Round
 
@@ -62,6 +55,8 @@ class Summary:
     `iqr_ratio` is the pooled interquartile range over the pooled median. Outliers are counted with Tukey's
     fences (1.5 and 3 interquartile ranges) of their own round and stay in. `within_spread` is the typical
     relative standard deviation inside a round (from the IQR), `between_spread` that of the round medians.
+    `p90` and `p99` are None with too few samples, and where a sample holds several inferences. Spread and
+    outliers are then those of means of so many (`loop_counts`).
     `repeated_rounds` were disturbed, taken again, and are not in the numbers. `throughput_per_s` is None for
     samples of another tool: they may overlap.
     """
@@ -119,8 +114,8 @@ def summarize(measurement: Measurement, *, target: float, batch_size: int = 1) -
         high_ns=high,
         half_width=half_width(median, high),
         target=target,
-        p90=order_statistic(per_round, 0.90) if pooled.size >= MIN_SAMPLES_P90 else None,
-        p99=order_statistic(per_round, 0.99) if pooled.size >= MIN_SAMPLES_P99 else None,
+        p90=_tail(rounds, per_round, 0.90),
+        p99=_tail(rounds, per_round, 0.99),
         mean_ns=float(pooled.mean()),
         min_ns=float(pooled[0]),
         max_ns=float(pooled[-1]),
@@ -154,8 +149,19 @@ def converged(rounds: Sequence[Round], target: float) -> bool:
     return half_width(median, high) <= target
 
 
+def _tail(rounds: Sequence[Round], per_round: Sequence[Floats], level: float) -> Quantile | None:
+    """A quantile of single inferences; that of means of several would lie far below it."""
+    single = all(r.loop_count == 1 for r in rounds)
+    enough = sum(values.size for values in per_round) >= MIN_SAMPLES[level]
+    return order_statistic(per_round, level) if single and enough else None
+
+
 def _throughput(rounds: Sequence[Round], batch_size: int) -> float | None:
-    """Images per second of inferences one after the other; on several streams a sample is its whole batch."""
+    """Images per second: the batch over the mean time of an inference, its copies included.
+
+    Inferences of a round run back to back, so their mean is wall time over their number. On a GPU it is the
+    mean of device spans, without the gaps between launches; on several streams a sample is its whole batch.
+    """
     if any(OTHER_TOOL in r.flags for r in rounds):
         return None
     inferences = sum(r.samples_ns.size * r.loop_count for r in rounds)

@@ -1,4 +1,4 @@
-"""Which cases may stand on one axis of a sweep: those whose protocols differ only in what settings change.
+"""Which cases may stand on one axis: those whose protocols differ only in what settings change.
 
 A number of threads is in the protocol, and so is the type that layers run in: they follow from the case. Any
 other difference (a runtime, a clock, what is inside a sample) keeps two cases apart.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -20,10 +21,15 @@ class Quota:
 
 
 def folders(controller: str, proc: Path = PROC, cgroups: Path = CGROUPS) -> Iterator[Path]:
-    """Folders that may hold the controller's files, our own group's before those that it lies in.
+    """Folders that may hold the controller's files, our own group's before those that it lies in, each once.
 
     In a container the mount itself is the group, so it comes last in every case.
     """
+    found = (os.path.normpath(folder) for folder in _folders(controller, proc, cgroups))
+    yield from map(Path, dict.fromkeys(found))
+
+
+def _folders(controller: str, proc: Path, cgroups: Path) -> Iterator[Path]:
     for line in _read(proc / "self/cgroup").splitlines():
         number, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
@@ -42,14 +48,22 @@ def smallest_quota(proc: Path = PROC, cgroups: Path = CGROUPS) -> Quota | None:
 
 
 def throttled_ns(proc: Path = PROC, cgroups: Path = CGROUPS) -> int | None:
-    """Time in which a CPU limit has kept our group waiting; None where nothing is told."""
-    for folder in folders("cpu", proc, cgroups):
-        for line in _read(folder / "cpu.stat").splitlines():
-            name, _, value = line.partition(" ")
-            if name == "throttled_usec":  # version 2
-                return int(value) * 1000
-            if name == "throttled_time":  # version 1, in nanoseconds
-                return int(value)
+    """Time in which CPU limits have kept our group and those around it waiting; None where nothing is told.
+
+    A group counts what its own limit held up, and nothing of its parents: whichever limit rules, the sum
+    grows. It never falls, as no count does, and where two hold a group up at once it counts both.
+    """
+    found = [ns for folder in folders("cpu", proc, cgroups) if (ns := _throttled_ns(folder)) is not None]
+    return sum(found) if found else None
+
+
+def _throttled_ns(folder: Path) -> int | None:
+    for line in _read(folder / "cpu.stat").splitlines():
+        name, _, value = line.partition(" ")
+        if name == "throttled_usec":  # version 2
+            return int(value) * 1000
+        if name == "throttled_time":  # version 1, in nanoseconds
+            return int(value)
     return None
 
 

@@ -184,7 +184,7 @@ def measure(job: Job, marks: Marks, turn: Turn = ALONE) -> Round:
     layers, told = layer_profile.take(job, loaded.runner)
     marks.enter("end")
     slowdowns = gpu_readings.slowdowns(before, after, marks.durations["timed"])
-    disturbances = _disturbances(loaded, before, after)
+    disturbances = _disturbances(loaded, timed)
     return Round(
         round_index=job.round_index,
         position=job.position,
@@ -260,11 +260,14 @@ def _pin(job: Job) -> tuple[int, ...]:
         raise RunnerError("load", f"pin: {error}", "Name cores that this machine has, or 'off'.") from None
 
 
-def _disturbances(loaded: Loaded, before: readings.Readings, after: readings.Readings) -> list[str]:
-    """Of samples taken on the host's clock: a virtual one does not feel other work, a GPU's hardly."""
+def _disturbances(loaded: Loaded, timed: windows.Timed) -> list[str]:
+    """Other work only of samples on the host's clock: a virtual one does not feel it, a GPU's hardly."""
+    still = disturbance.standstill(timed.samples_ns)
     if loaded.description.clock != "host":
-        return []
-    return disturbance.reasons(before, after, cores=os.cpu_count() or 1, threads=loaded.job.threads)
+        return still
+    cores = os.cpu_count() or 1
+    work = disturbance.reasons(timed.before, timed.after, cores=cores, threads=loaded.job.threads)
+    return [*work, *still]
 
 
 def load(job: Job, marks: Marks) -> Loaded:

@@ -1,6 +1,8 @@
-"""Was a round disturbed? Judged from what was read before and after its timed part, never from its samples.
+"""Was a round disturbed? Judged from what was read before and after its timed part.
 
-The limits were found on a machine with known load on it: docs/measurement.md, "What disturbs a round".
+The limits were found on a machine with known load on it: docs/measurement.md, "What disturbs a round". A
+standstill alone is told from the samples, and against the median of their own round: no round is called
+disturbed for being slow.
 """
 
 from __future__ import annotations
@@ -9,6 +11,9 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
+from runners.measurement import Samples
 from runners.readings import Readings
 
 TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")  # the kernel counts the machine's CPU time in these
@@ -33,6 +38,10 @@ class Limits:
 
 
 LIMITS = Limits()
+
+STILL_MEDIANS = 10
+STILL_SHARE = 0.10  # of all samples' time
+STILL_NS = 40_000_000  # a process that shares its core waits shorter than that for its turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +96,20 @@ def reasons(
     return list(_reasons(load(before, after, cores=cores), cores, threads, limits))
 
 
+def standstill(samples_ns: Samples) -> list[str]:
+    """One line where a sample holds a stop of the process or the machine, or a step of the clock; else none.
+
+    The sample is over STILL_MEDIANS times the round's median, over STILL_SHARE of the time of all samples,
+    and over STILL_NS. It spoils the round's mean and throughput and ends the round early; the median stays.
+    """
+    longest_ns, median_ns = float(samples_ns.max()), float(np.median(samples_ns))
+    limit_ns = max(STILL_NS, STILL_MEDIANS * median_ns, STILL_SHARE * samples_ns.sum(dtype=np.float64))
+    if longest_ns <= limit_ns:
+        return []
+    times = longest_ns / max(1.0, median_ns)
+    return [f"one sample lasted {longest_ns / 1e6:.0f} ms, {times:.0f} times the median: a standstill"]
+
+
 def _reasons(seen: Load, cores: int, threads: int, limits: Limits) -> Iterator[str]:
     counted = limits.ticks * TICK_NS / seen.span_ns
     if seen.other_cpu is not None and seen.other_cpu > limits.other_cpu + counted:
@@ -102,7 +125,7 @@ def _reasons(seen: Load, cores: int, threads: int, limits: Limits) -> Iterator[s
         yield f"the control group's CPU limit held it up for {seen.quota_wait:.0%} of the time"
     if seen.clock_drop is not None and seen.clock_drop > limits.clock_drop:
         yield f"the clock fell by {seen.clock_drop:.0%}"
-    if seen.throttles:
+    if seen.throttles is not None and seen.throttles > 0:
         yield f"the processor slowed itself down for heat {seen.throttles} times"
 
 

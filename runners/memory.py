@@ -22,13 +22,14 @@ def oom_kills(proc: Path = PROC, cgroups: Path = CGROUPS) -> int:
 
 
 def limit_bytes(proc: Path = PROC, cgroups: Path = CGROUPS) -> int | None:
-    """The memory limit of our control group, None where there is none."""
-    for folder in groups.folders("memory", proc, cgroups):
-        for name in ("memory.max", "memory.limit_in_bytes"):
-            text = _read(folder / name).strip()
-            if text.isdigit() and int(text) < 1 << 60:  # version 1 writes a huge number for no limit
-                return int(text)
-    return None
+    """What our group may use: the smallest memory limit of it and of those around it; None without one."""
+    limits = (
+        _read(folder / name).strip()
+        for folder in groups.folders("memory", proc, cgroups)
+        for name in ("memory.max", "memory.limit_in_bytes")
+    )
+    # version 1 writes a huge number for no limit
+    return min((int(text) for text in limits if text.isdigit() and int(text) < 1 << 60), default=None)
 
 
 def _group_files(proc: Path, cgroups: Path) -> Iterator[Path]:

@@ -57,7 +57,7 @@ class OrtSessionRunner:
 
     def load(self, job: Job, inputs: Sequence[Array]) -> None:
         self._job = job
-        self._provider = _provider(job.device)
+        self._place = self._provider = _provider(job.device)
         self._asked = runtime_options(job)
         self._options = _session_options(job.threads, self._asked)
         if self._provider == PROVIDERS["cuda"]:
@@ -73,6 +73,7 @@ class OrtSessionRunner:
 
         index = parse_device(job.device)[1]
         cuda = cuda_interface.open_device(index, blocking=False)
+        self._place = f"{self._provider} on {cuda.facts().name}"
         free_before, stream = cuda.memory()[0], cuda.stream()
         options = ort_cuda.provider_options(cuda, stream, index)
         self._session = self._new_session(job, (self._provider, options))
@@ -102,7 +103,7 @@ class OrtSessionRunner:
         on_gpu = self.device_side is not None
         bound = f"session.run_with_iobinding, inputs and outputs on the device, no TF32; {PASSES}"
         return Description(
-            runtime=f"onnxruntime {ort.__version__} {self._provider}",
+            runtime=f"onnxruntime {ort.__version__} {self._place}",
             timed=bound
             if on_gpu
             else "session.run(None, feed) on host arrays, outputs allocated by the runtime",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from dataclasses import replace
 from pathlib import Path
 
 from runners.measurement import Failure, Job, Round, Timing
@@ -15,9 +16,22 @@ class OverheadError(RuntimeError):
     """A measurement of the harness itself failed; the message is the failure's."""
 
 
-def loop_cost_ns(timing: Timing = SHORT, *, lock_dir: str | None = None) -> float:
-    """What one iteration of the timing loop costs around an inference that does nothing."""
+def iteration_cost_ns(timing: Timing = SHORT, *, lock_dir: str | None = None) -> float:
+    """What one iteration inside a sample costs around an inference that does nothing.
+
+    A sample holds so many of them that its own cost is in none: sample_cost_ns.
+    """
     return median_ns(_measured(null_job(timing, sleep_ns=0, lock_dir=lock_dir)))
+
+
+def sample_cost_ns(timing: Timing = SHORT, *, lock_dir: str | None = None) -> float:
+    """What a sample of one inference that does nothing costs, with clock reads, plan and recording.
+
+    It is the wall time of the timed part over its samples, so what is read of the machine before and after
+    them is in it too: the cost is rather less.
+    """
+    taken = _measured(null_job(replace(timing, min_sample_ms=0.0), sleep_ns=0, lock_dir=lock_dir))
+    return taken.phases.timed_ns / len(taken.samples_ns)
 
 
 def sleep_reading_ns(sleep_ns: int, timing: Timing = SHORT, *, lock_dir: str | None = None) -> float:

@@ -13,7 +13,7 @@ from runners import cgroups
 
 PROC = Path("/proc")
 SYS = Path("/sys")
-MAX_CPUS_READ = 8
+MAX_CLOCKS_READ = 8
 # Kernel drivers that tell the processor's own temperature, and the types of thermal zones that do.
 CPU_SENSORS = ("coretemp", "k10temp", "zenpower", "cpu_thermal")
 CPU_ZONES = ("x86_pkg_temp", "cpu")
@@ -23,7 +23,10 @@ LEVELS = ("load_1min", "cpu_khz_min", "cpu_khz_max", "cpu_temperature_c")  # all
 
 
 def read(proc: Path = PROC, sys_folder: Path = SYS) -> Readings:
-    """Counters and levels by name; what the platform does not tell is absent. About 0.5 ms on Linux."""
+    """Counters and levels by name; what the platform does not tell is absent.
+
+    About 0.5 ms on Linux, and 1 ms where this may run on 64 cores.
+    """
     return {
         "read_at_ns": time.monotonic_ns(),
         **_process(),
@@ -107,13 +110,19 @@ def _machine_time(proc: Path) -> Readings:
 
 
 def _clocks(proc: Path, cpus: Path) -> Readings:
-    """Of the core that runs this, and of some others that may: the fastest and the slowest."""
+    """The fastest and slowest clock of the core that runs this and some others; throttles of all that may.
+
+    Throttles are counted on every core that may run this: a set that followed the thread to another core
+    would compare the counts of different cores.
+    """
     allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     here = [core for core in (_core(proc),) if core is not None]
-    files = [cpus / f"cpu{cpu}" for cpu in dict.fromkeys([*here, *allowed][:MAX_CPUS_READ])]
-    clocks = [int(line) for folder in files for line in _lines(folder / "cpufreq/scaling_cur_freq")]
+    near = dict.fromkeys([*here, *allowed][:MAX_CLOCKS_READ])
+    clocks = [int(line) for cpu in near for line in _lines(cpus / f"cpu{cpu}/cpufreq/scaling_cur_freq")]
     throttles = [
-        int(line) for folder in files for line in _lines(folder / "thermal_throttle/core_throttle_count")
+        int(line)
+        for cpu in allowed
+        for line in _lines(cpus / f"cpu{cpu}/thermal_throttle/core_throttle_count")
     ]
     values: Readings = {"cpu_khz_min": min(clocks), "cpu_khz_max": max(clocks)} if clocks else {}
     return {**values, "cpu_throttle_count": sum(throttles)} if throttles else values

@@ -37,8 +37,9 @@ class Simulation:
     `second_ratio` times slower; `drift_per_second` grows with the virtual time; from inference `step_after`
     on it is `step_ratio` times slower; the first `slow_start` inferences are up to `slow_start_ratio` times
     slower. `fault` (a key of FAULTS, or of ALTERATIONS) strikes in `fault_phase` (`load` or `infer`) after
-    `fault_after` inferences, in round `fault_round` or, at -1, in every round. `runs_precision` is the
-    precision that it really runs, where that is not the one asked for.
+    `fault_after` inferences, in round `fault_round` or, at -1, in every round. A process
+    meets `clock_forward` once. `runs_precision` is the precision that it really runs, where that is not the
+    one asked for.
     """
 
     median_ns: float = 1e6
@@ -142,6 +143,10 @@ class SimulatedRunner:
 
     def step_clock(self, by_ns: int) -> None:
         self._now_ns += by_ns
+
+    def step_clock_once(self, by_ns: int) -> None:
+        self.step_clock(by_ns)
+        self._fault = None
 
     def _read_clock(self) -> int:
         return self._now_ns
@@ -251,6 +256,7 @@ FAULTS: dict[str, Callable[[SimulatedRunner], object]] = {
     "allocate": _allocate,
     "eat_memory": _eat_memory,
     "clock_back": lambda runner: runner.step_clock(-1_000_000_000),
+    "clock_forward": lambda runner: runner.step_clock_once(500_000_000),
 }
 
 ALTERATIONS: dict[str, Callable[[list[Array], int], Array]] = {

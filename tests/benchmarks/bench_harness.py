@@ -32,7 +32,7 @@ from runners import availability
 from runners.cross_check import against_bare_loop
 from runners.environment import describe_machine
 from runners.measurement import Phases, Protocol, Round, Timing
-from runners.overhead import loop_cost_ns, sleep_reading_ns
+from runners.overhead import iteration_cost_ns, sample_cost_ns, sleep_reading_ns
 from tests.validation.instrument import PROTOCOL
 
 ROOT = Path(__file__).parents[2]
@@ -91,9 +91,10 @@ def test_history_of_ten_million_samples(ten_million_samples):
 
 
 def test_the_loop_costs_less_than_a_microsecond(tmp_path):
-    cost_ns = loop_cost_ns(lock_dir=str(tmp_path))
-    print(f"\nloop: {cost_ns:.0f} ns per iteration")
-    assert cost_ns < 1000
+    """A sample of one inference in all: inside a longer one an iteration costs next to nothing."""
+    iteration_ns, sample_ns = (cost(lock_dir=str(tmp_path)) for cost in (iteration_cost_ns, sample_cost_ns))
+    print(f"\nloop: {iteration_ns:.0f} ns an iteration inside a sample, {sample_ns:.0f} ns a sample of one")
+    assert sample_ns < 1000
 
 
 def test_a_sleep_of_10_ms_reads_as_10_ms(tmp_path):

@@ -34,8 +34,8 @@ def write_network(folder: Path, layers: int, key: str) -> Path:
     return path
 
 
-def put(cache: ArtifactCache, key: str, case, layers: int) -> Artifact:
-    """Such a network as the artifact of a case, with inputs and outputs to check it with."""
+def put(cache: ArtifactCache, key: str, case, layers: int, *, off: float = 0.0) -> Artifact:
+    """Such a network as the artifact of a case, with inputs and outputs to check it with, which are `off`."""
 
     def build(folder: Path) -> Artifact:
         path, tensors = write_network(folder, layers, key), folder / "tensors.npz"
@@ -43,7 +43,7 @@ def put(cache: ArtifactCache, key: str, case, layers: int) -> Artifact:
         inputs = [random.standard_normal((1, CHANNELS, SIDE, SIDE)).astype(np.float32) for _ in range(4)]
         named = {f"input_{i}": value for i, value in enumerate(inputs)}
         for i, value in enumerate(inputs):  # every output channel is the mean over the input's
-            named[f"reference_{i}"] = np.broadcast_to(value.mean(axis=1, keepdims=True), value.shape)
+            named[f"reference_{i}"] = off + np.broadcast_to(value.mean(axis=1, keepdims=True), value.shape)
         np.savez(tensors, **named)
         info = TensorInfo("input", "float32", (1, CHANNELS, SIDE, SIDE))
         return Artifact(

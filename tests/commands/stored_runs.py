@@ -52,16 +52,23 @@ def add_run(
     seed: int = 0,
     at: int = 0,
     machine: str = "5e1f0c7a9b3d2468",
+    environment: Mapping[str, object] | None = None,
     **changes: object,
 ) -> int:
-    """A finished run, hour `at`; a median may be one per round. `changes` are of the protocol."""
+    """A finished run, hour `at`; a median may be one per round. `changes` are of the protocol.
+
+    `environment` is added to what its machine tells.
+    """
     revision = {"commit": commit, "dirty": False} if commit else {}
     with Store(path, clock_ns=lambda: START_NS + at * HOUR_NS) as store:
         info = store.begin_run(
             suite=suite, plan_digest=f"{at:02x}cafe{seed}", seed=0,
             command=f"python bench.py --suite {suite}",
             config={"timing": {"target": 0.01}},
-            environment={"revision": revision, "fingerprint": machine, "cpu": {"model": "Example CPU"}},
+            environment={
+                "revision": revision, "fingerprint": machine, "cpu": {"model": "Example CPU"},
+                **(environment or {}),
+            },
             cases=list(medians_ns),
         )  # fmt: skip
         for one, medians in medians_ns.items():

@@ -109,6 +109,59 @@ def test_other_protocols_only_when_forced(two, stored):
     assert "Forced: 1 case of different protocols" in forced.out
 
 
+def test_other_batch_sizes_only_when_forced(two, stored):
+    """An inference of eight images is another quantity than one of one, in two runs and in one."""
+    eight = {stored.case(batch_size=8): 8e6, stored.BOTTLENECK: 1e6}
+    stored.add_run(two.folder / "results/bench.db", eight, at=2)
+    for other in ("1:ncb", "3:bottleneck"):
+        refused = two.bench("compare", "3:batch 8", other)
+        assert refused.code == 2
+        assert "batch size (8 and 1)" in refused.err
+        assert "--force" in refused.err
+        assert refused.out == ""
+    forced = two.bench("compare", "3:batch 8", "1:ncb", "--force", "--json")
+    assert states(forced) == {"block/ncb": "slower"}
+    value = json.loads(forced.out)
+    assert value["cases"][0]["other_protocols"] == "batch size (8 and 1)"
+    assert "different quantities: batch size (8 and 1)." in value["notes"][-1]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "says"),
+    [
+        ({"affinity": [0, 1, 2, 3]}, {"affinity": [0, 1, 4]}, "their machine, cores (0-3 and 0-1, 4): this"),
+        (
+            {"affinity": [0, 1], "quota_cores": 1.5}, {"affinity": [0, 1]},
+            "their machine, CPU quota in cores (1.5 and none told): this",
+        ),
+        (
+            {"affinity": [0], "quota_cores": 1.0}, {"affinity": [*range(0, 40, 2)], "quota_cores": 2.0},
+            "cores (0 and 0, 2, 4, 6, 8, 10 … (20 cores)) and CPU quota in cores (1 and 2): this",
+        ),
+        ({"affinity": [0, 1], "quota_cores": 2.0}, {"affinity": [1, 0], "quota_cores": 2}, ""),
+        ({"affinity": [0, 1]}, {}, ""),
+        ({"affinity": {"0": 1}}, {"affinity": [0, "1", None]}, ""),
+        (None, [], ""),
+    ],
+)  # fmt: skip
+def test_other_cores_or_quotas_of_one_machine_are_told(two, stored, one, other, says):
+    path = two.folder / "results/bench.db"
+    for at, cpu in ((2, other), (3, one)):
+        stored.add_run(path, {stored.NCB: 2e6}, at=at, environment={"cpu": cpu})
+    notes = json.loads(two.bench("compare", "4", "3", "--json").out)["notes"]
+    assert [says in note for note in notes[1:]] == ([True] if says else [])
+
+
+def test_what_runs_of_two_machines_may_use_is_no_note_of_its_own(two, stored):
+    path = two.folder / "results/bench.db"
+    for at, machine, cores in ((2, "one", [0, 1]), (3, "other", [0])):
+        told = {"cpu": {"affinity": cores}}
+        stored.add_run(path, {stored.NCB: 2e6}, at=at, machine=machine, environment=told)
+    notes = json.loads(two.bench("compare", "4", "3", "--json").out)["notes"]
+    assert len(notes) == 2
+    assert "of different machines" in notes[1]
+
+
 def test_cases_of_one_side_are_named(two, stored):
     stored.add_run(two.folder / "results/bench.db", {stored.NCB: 2e6, stored.case(resolution=7): 1e6}, at=2)
     value = json.loads(two.bench("compare", "latest", "1", "--json").out)
@@ -181,7 +234,8 @@ def test_runs_that_differ_by_compute_unit_are_told_so_and_paired_by_name(two, st
          " ':cuda' behind run 3 and add --force"),
         ({"precision": "fp16"}, "differ in precision (fp16 and fp32). Where that is what is to be compared,"
          " write ':fp16' behind run 3 and ':fp32' behind run 1."),
-        ({"batch_size": 8}, "differ in batch (batch 8 and batch 1). Run the same suite twice"),
+        ({"batch_size": 8}, "differ in batch (batch 8 and batch 1). Run the same suite twice, or name one"
+         " case of either by words of its label and add --force"),
     ],
 )  # fmt: skip
 def test_what_keeps_two_runs_apart_is_said(two, stored, changes, says):

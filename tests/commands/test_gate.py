@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 
 import pytest
@@ -11,6 +12,7 @@ from commands.plan import request_of
 from converters.cache import ArtifactCache
 from converters.keys import cache_key
 from reports.store import Store
+from runners import locks
 from tests.commands.stacked_convolutions import SIDE, put
 
 
@@ -87,11 +89,19 @@ def test_different_protocols(base, stored):
     assert base.bench("gate", "1", "--stored", "--force").code == 0
 
 
-def with_files(project, stored, *, base_layers: int, now_layers: int) -> str:
+def test_different_batch_sizes(base, stored):
+    stored.add_run(base.folder / "results/bench.db", {stored.case(batch_size=8): 2e6}, at=1, seed=2)
+    refused = base.bench("gate", "1:ncb", "2:ncb", "--stored")
+    assert refused.code == 2
+    assert "batch size (8 and 1)" in refused.err
+    assert base.bench("gate", "1:ncb", "2:ncb", "--stored", "--force").code == 0
+
+
+def with_files(project, stored, *, base_layers: int, now_layers: int, off: float = 0.0) -> str:
     """A stored BASE measured from one file, and another file where the present code's artifact lies."""
     case = stored.case(resolution=SIDE)
     cache = ArtifactCache(project.folder / "artifacts")
-    put(cache, cache_key(request_of(case)), case, now_layers)
+    put(cache, cache_key(request_of(case)), case, now_layers, off=off)
     artifact = put(cache, 32 * "b", case, base_layers)
     path = project.folder / "results/bench.db"
     run_id = stored.add_run(path, {case: 2e6}, suite="own")
@@ -123,6 +133,28 @@ def test_files_side_by_side(project, stored, base_layers, now_layers, code):
     shown = json.loads(project.bench("history", "ncb", "--json").out)
     labels = {series["label"] for series in shown["series"]}
     assert labels == {"block/ncb 8x8x384 fp32 onnxruntime"}  # BASE's file is no point of the case's history
+
+
+def test_a_case_that_fails_is_undecided_and_no_regression(project, stored):
+    """The present code's file gives other outputs than its reference."""
+    run_id = with_files(project, stored, base_layers=2, now_layers=60, off=1.0)
+    answer = project.bench("gate", run_id, "--rounds", "2", "--json")
+    value = json.loads(answer.out)
+    assert answer.code == value["exit_code"] == 4, answer.err
+    assert value["verdict"].startswith("FAILED: 1 case could not be measured")
+    assert list(value["left_out"]) == ["failed"]
+
+
+def test_a_device_that_another_process_holds_is_no_regression(project, stored, monkeypatch):
+    run_id = with_files(project, stored, base_layers=2, now_layers=60)
+    monkeypatch.setattr(locks, "WAIT_SECONDS", 0.1)
+    held = locks.acquire(locks.default_folder(), "cpu", wait_seconds=0, purpose="something else")
+    try:
+        answer = project.bench("gate", run_id, "--rounds", "2")
+    finally:
+        os.close(held)
+    assert answer.code == 4
+    assert "something else" in answer.err
 
 
 def test_the_same_file_cannot_have_regressed(project, stored):

@@ -80,6 +80,64 @@ def test_protocols_are_series_of_their_own(runs, stored):
     assert len(value["series"]) == 3
 
 
+RUNTIMES = {"A": "runtime 1 on Example A (sm89)", "AB": "runtime 1 on Example AB (sm90)", "": "runtime 1"}
+
+
+def on_gpus(project, stored, machines, *, device: str = "cuda"):
+    """The series of a case whose runs had these GPUs in their machine, and one that the runtime names."""
+    case = stored.case(device=device)
+    for at, (gpus, named) in enumerate(machines):
+        cards = {"gpus": [{"name": f"Example {name}", "target": "sm89"} for name in gpus]}
+        told = {"device": device, "runtime": RUNTIMES[named]}
+        stored.add_run(project.folder / "results/bench.db", {case: 1e6}, at=at, environment=cards, **told)
+    value = json.loads(project.bench("history", "ncb", "--json").out)
+    return [([point["run_id"] for point in one["points"]], one["machine"]) for one in value["series"]]
+
+
+def test_two_cards_of_one_host_are_two_series(project, stored):
+    """By what the runtime names, though both runs found both cards; a third card makes no new series."""
+    found = on_gpus(project, stored, [(["A", "AB"], "A"), (["AB", "A"], "AB"), (["A", "AB", "C"], "A")])
+    assert found == [([2], "Example CPU, Example AB"), ([1, 3], "Example CPU, Example A")]
+
+
+def test_a_card_that_was_exchanged_begins_a_series(project, stored):
+    """Where the runtime names none, all that the machine has tell."""
+    found = on_gpus(project, stored, [(["A"], ""), (["A", "A"], ""), (["AB"], "")])
+    assert found == [([1, 2], "Example CPU, Example A"), ([3], "Example CPU, Example AB")]
+
+
+def test_cards_split_no_series_of_the_cpu(project, stored):
+    found = on_gpus(project, stored, [(["A"], ""), (["AB"], ""), ([], "")], device="cpu")
+    assert found == [([1, 2, 3], "Example CPU")]
+
+
+def test_a_clock_that_was_set_back_moves_no_run(project, stored):
+    """The level changes from the seventh run on; by their dates those would come first."""
+    path = project.folder / "results/bench.db"
+    hours = [*range(40, 46), *range(6)]
+    for at, level in zip(hours, [*6 * [2e6], *6 * [2.2e6]], strict=True):
+        stored.add_run(path, {stored.NCB: level * (1 + 1e-4 * at)}, at=at, seed=at, rounds=3)
+    (series,) = json.loads(project.bench("history", "ncb", "--json").out)["series"]
+    assert [point["run_id"] for point in series["points"]] == list(range(1, 13))
+    assert [change["run_id"] for change in series["changes"]] == [7]
+
+
+def test_imported_runs_stand_where_their_dates_are(project, stored, tmp_path):
+    other = tmp_path / "other.db"
+    for at in (5, 1):
+        stored.add_run(other, {stored.NCB: 2e6}, at=at, seed=at + 50)
+    path = project.folder / "results/bench.db"
+    for at in (0, 2, 9):
+        stored.add_run(path, {stored.NCB: 2e6}, at=at, seed=at)
+    for run_id in ("1", "2"):
+        file = tmp_path / f"{run_id}.json"
+        written = ("--format", "records", "--run", run_id, "-o", str(file), "--store", str(other))
+        assert project.bench("export", *written).code == 0
+        assert project.bench("import", str(file)).code == 0
+    (series,) = json.loads(project.bench("history", "ncb", "--json").out)["series"]
+    assert [point["run_id"] for point in series["points"]] == [1, 5, 2, 4, 3]
+
+
 @pytest.mark.parametrize(
     ("argv", "says"),
     [

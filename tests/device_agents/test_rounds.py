@@ -64,6 +64,22 @@ def test_a_model_that_left_the_neural_engine_is_flagged(bench):
     assert rounds_of(cpu.run(), driver="iphone", outputs=Compared(0.0))[0].flags == ()
 
 
+def test_a_phone_that_stood_still_in_a_round_is_flagged(bench):
+    one = bench()
+    engine, told, stops_ns = one.phone.engine, one.phone.engine.on_predict, [500_000_000]
+
+    def predicted() -> None:
+        told()
+        if engine.predictions == 22 and stops_ns:
+            engine.now_ns += stops_ns.pop()
+
+    engine.on_predict = predicted
+    first, *others = rounds_of(one.run(), driver="iphone", outputs=Compared(0.0))
+    assert first.flags == ("disturbed",)
+    assert first.environment["disturbances"][0].startswith("one sample lasted 502 ms")
+    assert [(other.flags, "disturbances" in other.environment) for other in others] == [((), False)] * 2
+
+
 def test_low_power_mode_is_flagged(bench):
     one = bench()
     one.phone.engine.reading = replace(one.phone.engine.reading, low_power_mode=True)

@@ -280,6 +280,16 @@ def test_samples_of_several_predictions_have_no_trimmed_mean(one):
     assert (cell.text, cell.title) == ("–", "samples of several predictions cannot be trimmed")
 
 
+def test_samples_of_several_predictions_have_no_tail(one):
+    row = one(latency_ns=100_000)
+    (found,) = profiles(build(device_runs.run_of([row.result])))
+    (line,) = device_grids.units(found.models[0], (1e6, "ms")).lines
+    (loops,) = row.summary.loop_counts
+    assert loops > 1
+    for cell in line.cells[5:7]:
+        assert (cell.text, cell.title) == ("–", f"a sample holds {loops} inferences, so no tail is known")
+
+
 def test_exports_hold_what_the_page_says(phone_run):
     told = json.loads(json.dumps(run_document(phone_run, samples=False), allow_nan=False))
     case = next(c for c in told["cases"] if c["case"]["compute_unit"] == "cpuAndNeuralEngine")["device"]

@@ -79,6 +79,22 @@ def test_a_repeated_round_is_exported_and_marked(sample, tmp_path):
     assert timed.groupby("attempt").counted.all().to_dict() == {0: False, 1: True}
 
 
+def test_samples_of_several_inferences_have_no_tail(sample, tmp_path):
+    case = sample.block_case("block/ncb", 14, 384)
+    rows = {}
+    for loops in (1, 3):
+        rounds = tuple(sample.make_round(2e6, index=i, count=400, loop_count=loops) for i in range(5))
+        run = sample.run_of([CaseResult(case, None, rounds, None, 5)])
+        (found,) = document(run, samples=False)["cases"]
+        path = export(run, "csv", tmp_path / f"{loops}.csv")
+        rows[loops] = (found["summary"], pd.read_csv(path).iloc[0])
+    for name in ("p90", "p99"):
+        assert rows[1][0][name]["value_ns"] == rows[1][1][f"{name}_ns"] > 2e6
+        assert rows[3][0][name] is None
+        assert pd.isna([rows[3][1][f"{name}_{bound}ns"] for bound in ("", "low_", "high_")]).all()
+    assert rows[3][0]["median_ns"] > 0
+
+
 def test_json_holds_everything(files, blocks_run):
     found = json.loads(files["json"].read_text(), parse_constant=pytest.fail)
     assert found["schema"] == 1

@@ -144,6 +144,14 @@ def test_groups_of_very_different_latency_get_their_own_axes(sample):
     assert not figures.shares_axis(near.facets[:1], near.unit)
 
 
+def test_groups_of_other_protocols_get_their_own_axes(sample):
+    case = sample.block_case("block/ncb", 14, 384)
+    cases = [case, dataclasses.replace(case, backend="torch")]
+    table = build(sample.run_of([sample.measured(case, 0.2, 1.0, 100.0, seed=1) for case in cases]))
+    assert len(table.facets) == 2
+    assert not figures.shares_axis(table.facets, table.unit)
+
+
 def test_long_names_are_cut_and_many_cases_fit(sample):
     results = [
         sample.measured(

@@ -189,6 +189,22 @@ def test_the_charts_data_is_valid_for_plotly(blocks_run):
         assert [len(xs) for xs in axis["xs"]] == [len(trace["x"]) for trace in chart["data"]]
 
 
+def test_the_chart_shows_one_protocol_until_the_reader_asks_for_others(sample, blocks_run):
+    cases = [
+        dataclasses.replace(sample.block_case(f"block/{name}", 14, 384), backend=backend)
+        for name, backend in (("ncb", "torch"), ("ncb", "onnxruntime"), ("ntb", "onnxruntime"))
+    ]
+    run = sample.run_of([sample.measured(case, 0.2, 1.0, 100.0, seed=1) for case in cases])
+    traces = cost_chart(build(run))["data"]
+    assert {trace["name"]: trace["visible"] for trace in traces} == {
+        "14x14x384, torch": "legendonly",
+        "14x14x384, onnxruntime": True,
+    }
+    asked_for = "or to show one of another protocol"
+    assert asked_for in render(run)
+    assert asked_for not in render(blocks_run)
+
+
 def test_embedded_data_is_json_and_holds_every_case(page):
     data = json.loads(page.scripts[0])
     assert len(data["samples"]["cases"]) == 54
@@ -254,6 +270,16 @@ def test_one_case_with_one_round_and_one_sample(sample):
     assert "ncb takes 2.00 ms" in page.text
     assert "±?" in page.text
     assert "No artifact of this run has a parity check." in page.text
+
+
+def test_a_missing_percentile_says_that_a_sample_holds_several_inferences(sample):
+    results = []
+    for name, loops in (("block/ncb", 1), ("block/ntb", 7)):
+        rounds = tuple(sample.make_round(2e6, index=i, count=400, loop_count=loops) for i in range(3))
+        results.append(CaseResult(sample.block_case(name, 14, 384), None, rounds, None, 3))
+    told = 'title="a sample holds 7 inferences, so no tail is known"'
+    assert render(sample.run_of(results)).count(told) == 2
+    assert told not in render(sample.run_of(results[:1]))
 
 
 def test_a_run_without_sessions_or_known_environment(sample, networks_run):

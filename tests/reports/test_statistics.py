@@ -104,6 +104,25 @@ def test_tails_are_published_from_enough_samples_only(measure, count, p90, p99):
     assert (summary.p90 is not None, summary.p99 is not None) == (p90, p99)
 
 
+def test_means_of_several_inferences_have_no_tail(measure):
+    rounds = [[1_000_000] * 500] * 2
+    single, looped = (stats.summarize(measure(*rounds, loops=n), target=0.01) for n in (1, 4))
+    assert (single.p90.value_ns, single.p99.value_ns) == (1_000_000, 1_000_000)
+    assert (looped.p90, looped.p99) == (None, None)
+    assert looped.median_ns == pytest.approx(250_000)
+    assert looped.samples == 1000
+
+
+def test_one_looped_round_is_enough_to_have_no_tail(measure):
+    one, other = measure([1_000_000] * 700), measure([1_000_000] * 700, loops=2)
+    rounds = (one.rounds[0], dataclasses.replace(other.rounds[0], round_index=1))
+    assert stats.summarize(Measurement(one.protocol, rounds), target=0.01).p90 is None
+    repeated = dataclasses.replace(other.rounds[0], flags=("disturbed",))
+    again = dataclasses.replace(one.rounds[0], attempt=1)
+    found = stats.summarize(Measurement(one.protocol, (repeated, again)), target=0.01)
+    assert found.p90 is not None, "a round that does not count takes no tail away"
+
+
 @pytest.mark.parametrize(("level", "count"), [(0.9, 64), (0.9, 300), (0.99, 662), (0.99, 5000)])
 def test_quantile_intervals_are_the_tightest_order_statistics_of_each_tail(level, count):
     found = order_statistic([np.arange(1.0, count + 1.0)], level)
@@ -354,7 +373,8 @@ def test_drift_across_rounds_is_found_in_their_order_whatever_the_wall_clock_say
     shuffled = [
         dataclasses.replace(r, round_index=t) for r, t in zip(rounds, (3, 0, 5, 1, 4, 2), strict=True)
     ]
-    assert not stats.summarize(Measurement(sample.protocol(), tuple(shuffled)), target=0.01).drift.found
+    again = stats.summarize(Measurement(sample.protocol(), tuple(shuffled)), target=0.01).drift
+    assert again.across_rounds == 0.0
 
 
 def test_a_step_between_rounds_is_found(sample):

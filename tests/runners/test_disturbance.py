@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runners.disturbance import TICK_NS, load, reasons
+from runners import readings
+from runners.disturbance import STILL_NS, TICK_NS, load, reasons, standstill
 from runners.measurement import DISTURBANCES, Job, Round, Timing
 from runners.overhead import null_job
 from runners.process import run_job
@@ -18,6 +21,7 @@ from runners.readings import Readings
 from tests.busy_cores import busy_cores
 
 MakeJob = Callable[..., Job]
+MS = 1_000_000
 SPAN_NS = 600_000_000
 BEFORE: Readings = {
     "read_at_ns": 5_000,
@@ -64,6 +68,36 @@ def test_a_quiet_round_is_not_disturbed() -> None:
 )
 def test_each_disturbance_is_named(grown: dict[str, float], reason: str) -> None:
     assert told(**grown) == [reason]
+
+
+def test_a_count_that_fell_is_no_event() -> None:
+    assert told(cpu_throttle_count=-4) == []
+
+
+def read_on(core: int, root: Path, throttles: dict[int, int]) -> Readings:
+    """What is read on that core of a machine whose cores have slowed themselves down so often."""
+    stat = root / "proc/thread-self/stat"
+    stat.parent.mkdir(parents=True, exist_ok=True)
+    stat.write_text(f"7 (name) R {'1 ' * 35}{core} 0 0\n")
+    for cpu, count in throttles.items():
+        folder = root / f"sys/devices/system/cpu/cpu{cpu}/thermal_throttle"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "core_throttle_count").write_text(f"{count}\n")
+    return readings.read(root / "proc", root / "sys")
+
+
+@pytest.mark.parametrize(("begin", "end"), [(0, 11), (11, 0), (3, 9)])
+@pytest.mark.parametrize("grown", [{}, {10: 1}, {0: 2}, {7: 1, 8: 1}])
+def test_a_thread_that_moves_is_no_event_and_hides_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begin: int, end: int, grown: dict[int, int]
+) -> None:
+    """The counts differ by core: those of the same cores are compared, wherever the thread runs."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(12)), raising=False)
+    counts = {cpu: 100 * cpu for cpu in range(12)}
+    first = read_on(begin, tmp_path, counts)
+    last = read_on(end, tmp_path, {cpu: count + grown.get(cpu, 0) for cpu, count in counts.items()})
+    assert load(first, last, cores=12).throttles == sum(grown.values())
+    assert any("for heat" in reason for reason in reasons(first, last, cores=12)) == bool(grown)
 
 
 def test_other_work_is_weighed_against_what_this_process_left() -> None:
@@ -114,6 +148,41 @@ def test_more_other_work_never_disturbs_less(less: float, more: float, cores: in
     low, high = sorted((less, more))
     seen = [told(cores=cores, machine_busy_ns=SPAN_NS * (1 + share)) for share in (low, high)]
     assert len(seen[0]) <= len(seen[1])
+
+
+@pytest.mark.parametrize(
+    "samples_ms",
+    [
+        [2] * 300,
+        [2] * 280 + [30],
+        [2] * 300 + [55],
+        [20] * 165 + [240] * 135,
+        [1000] * 4 + [8000],
+        [0.05] * 100 + [12],
+        [700],
+    ],
+    ids=["quiet", "off its core", "small in the round", "two modes", "slow inferences", "short round", "one"],
+)
+def test_a_slow_sample_is_no_standstill(samples_ms: list[float]) -> None:
+    assert standstill(np.array(samples_ms) * MS) == []
+
+
+def test_a_sample_that_holds_a_stop_is_a_standstill() -> None:
+    """Wherever it lies, and of a round that ended early for it."""
+    reason = "one sample lasted 502 ms, 251 times the median: a standstill"
+    for place in (0, 20, 49):
+        samples = np.full(50, 2 * MS)
+        samples[place] += 500 * MS
+        assert standstill(samples) == [reason]
+    assert standstill(np.array([2, 2, 2, 2, 502]) * MS) == [reason]
+    assert standstill(np.array([60, 61, 62, 660, 60]) * MS)
+
+
+@given(st.lists(st.integers(1, 10**9), min_size=1, max_size=60), st.integers(2, 50))
+def test_a_standstill_is_told_of_slow_rounds_as_of_fast_ones(samples: list[int], slower: int) -> None:
+    """Above the least length, so that the choice between two attempts favours neither."""
+    above = np.array([*samples, max(STILL_NS, *samples) + 1], dtype=np.int64)
+    assert bool(standstill(above)) == bool(standstill(slower * above))
 
 
 @pytest.fixture

@@ -164,11 +164,32 @@ CONTAINER = {
     "sys/memory.max": "max\n",
 }
 BARE = {"proc/vmstat": "nr_free_pages 1\noom_kill 9\n"}
+# the slice or pod around our group has the smaller limit
+OUTER_V2 = {
+    "proc/self/cgroup": "0::/pod/app\n",
+    "sys/pod/app/memory.max": "4194304\n",
+    "sys/pod/memory.max": "1048576\n",
+    "sys/memory.max": "max\n",
+}
+OUTER_V1 = {
+    "proc/self/cgroup": "4:memory:/pod/app\n0::/\n",
+    "sys/memory/pod/app/memory.limit_in_bytes": "4194304\n",
+    "sys/memory/pod/memory.limit_in_bytes": "2097152\n",
+    "sys/memory/memory.limit_in_bytes": "9223372036854771712\n",
+}
 
 
 @pytest.mark.parametrize(
     ("files", "kills", "limit"),
-    [(V2, 3, 1 << 20), (V1, 5, 1 << 21), (CONTAINER, 8, None), (BARE, 9, None), ({}, 0, None)],
+    [
+        (V2, 3, 1 << 20),
+        (V1, 5, 1 << 21),
+        (CONTAINER, 8, None),
+        (BARE, 9, None),
+        (OUTER_V2, 0, 1 << 20),
+        (OUTER_V1, 0, 1 << 21),
+        ({}, 0, None),
+    ],
 )
 def test_memory_of_control_groups(
     tmp_path: Path, files: dict[str, str], kills: int, limit: int | None
@@ -193,6 +214,29 @@ QUOTA_V1 = {
     "sys/cpu/x/cpu.stat": "nr_periods 1\nnr_throttled 0\nthrottled_time 42\n",
 }
 QUOTA_CONTAINER = {"proc/self/cgroup": "0::/../abc\n", "sys/cpu.max": "max 100000\n"}
+# the limit of the group around ours is what holds it up
+OUTER_QUOTA_V2 = {
+    "proc/self/cgroup": "0::/pod/app\n",
+    "sys/pod/app/cpu.max": "max 100000\n",
+    "sys/pod/app/cpu.stat": "usage_usec 9\nthrottled_usec 0\n",
+    "sys/pod/cpu.max": "200000 100000\n",
+    "sys/pod/cpu.stat": "usage_usec 9\nthrottled_usec 70\n",
+    "sys/cpu.stat": "usage_usec 99\n",
+}
+OUTER_QUOTA_V1 = {
+    "proc/self/cgroup": "5:cpu,cpuacct:/pod/app\n0::/\n",
+    "sys/cpu/pod/app/cpu.stat": "nr_throttled 1\nthrottled_time 42\n",
+    "sys/cpu/pod/cpu.cfs_quota_us": "200000\n",
+    "sys/cpu/pod/cpu.cfs_period_us": "100000\n",
+    "sys/cpu/pod/cpu.stat": "nr_throttled 7\nthrottled_time 1000\n",
+    "sys/cpu/cpu.stat": "nr_throttled 0\nthrottled_time 0\n",
+}
+# a group whose name is that of a mount point is found by two ways
+TWICE = {
+    "proc/self/cgroup": "5:cpu:/\n0::/unified\n",
+    "sys/unified/cpu.max": "100000 100000\n",
+    "sys/unified/cpu.stat": "throttled_usec 7\n",
+}
 
 
 @pytest.mark.parametrize(
@@ -201,13 +245,16 @@ QUOTA_CONTAINER = {"proc/self/cgroup": "0::/../abc\n", "sys/cpu.max": "max 10000
         (QUOTA_V2, 0.5, "sys/user/cpu.max", 7_000),
         (QUOTA_V1, 3.0, "sys/cpu/cpu.cfs_quota_us", 42),
         (QUOTA_CONTAINER, None, "", None),
+        (OUTER_QUOTA_V2, 2.0, "sys/pod/cpu.max", 70_000),
+        (OUTER_QUOTA_V1, 2.0, "sys/cpu/pod/cpu.cfs_quota_us", 1_042),
+        (TWICE, 1.0, "sys/unified/cpu.max", 7_000),
         ({}, None, "", None),
     ],
 )
 def test_cpu_limits_of_control_groups(
     tmp_path: Path, files: dict[str, str], cores: float | None, file: str, throttled_ns: int | None
 ) -> None:
-    """The smallest limit of our group and of those that it lies in counts."""
+    """The smallest limit of our group and of those that it lies in counts; all of them hold it up."""
     write(tmp_path, files)
     quota = cgroups.smallest_quota(tmp_path / "proc", tmp_path / "sys")
     assert (quota.cores if quota else None) == cores

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -88,6 +89,22 @@ def test_it_is_timed_by_events(host_cuda: Any, conv_files: Any) -> None:
     assert np.all(side.sampler.parts(len(samples))["enqueue"] >= 2_000_000)
     assert side.pci_bus_id == "0000:01:00.0"
     assert "cudaMemGetInfo" in side.peak_bytes()[1]
+
+
+def test_the_runtime_names_the_gpu(
+    host_cuda: Any, make_job: Any, conv_files: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two cards of one machine are two protocols, whichever of them is `cuda:0` to a process."""
+    from runners import cuda, ort_session
+
+    monkeypatch.setitem(ort_session.PROVIDERS, "cuda", "CPUExecutionProvider")
+    monkeypatch.setattr(cuda, "open_device", host_cuda.open_device)
+    monkeypatch.setattr(ort_cuda, "provider_options", lambda *place: {})
+    monkeypatch.setattr(ort_cuda, "BoundSession", partial(ort_cuda.BoundSession, memory="cpu"))
+    runner = ort_session.OrtSessionRunner()
+    with np.load(conv_files.tensors) as file:
+        runner.load(make_job("onnxruntime", conv_files, device="cuda"), [file["input_0"]])
+    assert runner.describe().runtime == f"onnxruntime {ort.__version__} CPUExecutionProvider on Stand-in GPU"
 
 
 def test_the_provider_is_told_our_stream_and_no_tf32(host_cuda: Any) -> None:

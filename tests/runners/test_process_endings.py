@@ -193,6 +193,18 @@ def test_restless_latencies_are_flagged_not_hidden(simulate: MakeJob) -> None:
     assert taken.flags == ("not_steady",)
 
 
+def test_a_clock_that_steps_forward_in_a_round_is_told(simulate: MakeJob) -> None:
+    """As where process or machine stood still: the median stays, the mean does not."""
+    quiet = measured(run_job(simulate(median_ns=2e6)))
+    stopped = measured(run_job(simulate(median_ns=2e6, fault="clock_forward", fault_after=30)))
+    assert (quiet.flags, stopped.flags) == ((), ("disturbed",))
+    (reason,) = stopped.environment["disturbances"]
+    assert reason.startswith("one sample lasted 502 ms")
+    assert len(stopped.samples_ns) < len(quiet.samples_ns)
+    assert abs(np.median(stopped.samples_ns) - np.median(quiet.samples_ns)) < 4e4
+    assert stopped.samples_ns.mean() > 5 * quiet.samples_ns.mean()
+
+
 def test_printing_neither_disturbs_the_result_nor_fills_memory(simulate: MakeJob) -> None:
     measured(run_job(simulate(fault="print")))
 

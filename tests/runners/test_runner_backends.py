@@ -13,10 +13,11 @@ import pytest
 from runners import simulated
 from runners.measurement import Failure, Job, Round, Timing
 from runners.overhead import (
-    loop_cost_ns,
+    iteration_cost_ns,
     median_ns,
     null_job,
     round_cost_ns,
+    sample_cost_ns,
     sleep_reading_ns,
 )
 from runners.process import run_job
@@ -290,9 +291,15 @@ def test_null_backend_needs_no_file_and_sleeps_what_it_is_told(lock_dir: Path) -
     assert failed(run_job(replace(job, options=wrong))).kind == "load"
 
 
-def test_loop_costs_less_than_a_microsecond(lock_dir: Path) -> None:
-    """The bar is 1 µs and the cost about 0.03 µs, so no neighbour on the machine can make this fail."""
-    assert 0 < loop_cost_ns(QUICK, lock_dir=str(lock_dir)) < 1000
+def test_an_iteration_costs_less_than_a_microsecond_and_a_sample_costs_more(lock_dir: Path) -> None:
+    """An iteration costs about 0.03 µs: no neighbour on the machine can make this fail.
+
+    That a sample of one inference costs less than 1 µs is for `make benchmark`: a busy machine may miss it.
+    """
+    iteration_ns = iteration_cost_ns(QUICK, lock_dir=str(lock_dir))
+    sample_ns = sample_cost_ns(QUICK, lock_dir=str(lock_dir))
+    assert 0 < iteration_ns < 1000
+    assert iteration_ns < sample_ns
 
 
 def test_busy_wait_is_inside_the_sample_and_in_the_protocol(lock_dir: Path) -> None:

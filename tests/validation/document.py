@@ -25,7 +25,7 @@ Cell = str | int | float | bool | None
 # The order of the sections in the document; the file of each is NAME.json.
 ORDER = (
     *("coverage", "disturbed", "same_artifact", "power", "family", "gate", "tails", "sabotage"),
-    *("real_same_artifact", "real_under_load", "real_power", "real_loop"),
+    *("real_same_artifact", "real_under_load", "real_power", "real_loop", "real_cross_check"),
 )
 
 _HEAD = """# Validation

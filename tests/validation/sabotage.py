@@ -47,6 +47,11 @@ SABOTAGES = (
     ),
     Sabotage("grows slower by 10 % per second", "drift", {"drift_per_second": 0.1}),
     Sabotage("sets its clock back by a second", "infer", {"fault": "clock_back", "fault_after": 60}),
+    Sabotage(
+        "sets its clock forward by half a second, once in a round",
+        "disturbed",
+        {"fault": "clock_forward", "fault_after": 102},
+    ),
     Sabotage("runs fp32 where fp16 is asked for", "precision_mismatch", {"runs_precision": "fp32"}, "fp16"),
 )
 
