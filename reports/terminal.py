@@ -163,6 +163,8 @@ def _columns(table: RunTable, width: int) -> list[_Column]:
         _Column("flags", _names if width >= _WIDE else _symbols, 1, right=False),
     ]
     unused = set() if table.flags else {"flags"}
+    if not any(row.summary.p90 for row in table.rows):
+        unused.add("p90")
     if all(len(facet.rows) == 1 for facet in table.facets):
         unused |= {"rank", "vs best"}
     return [column for column in columns if column.header not in unused]

@@ -145,3 +145,15 @@ def test_weights_that_were_built_and_not_timed_stay_apart_too(width, sample):
     lines = printed(sample.run_of(results), width).splitlines()
     assert [any(seed in line for line in lines) for seed in ("12a", "34a")] == [True, True]
     assert [line for line in lines if cell_len(line) > width] == []
+
+
+def test_a_tail_that_no_case_has_is_no_column(sample):
+    def header(ms):
+        results = [
+            sample.measured(sample.block_case(f"block/{name}", 14, 384), 0.2, 1.0, 0.2e6 / ms / 1e3, seed=1)
+            for name in ("ncb", "ntb")
+        ]
+        return next(line for line in printed(sample.run_of(results), 200).splitlines() if "median" in line)
+
+    assert "p90" in header(2.0)
+    assert "p90" not in header(0.2)
