@@ -43,7 +43,7 @@ VERBS = {
     "agent": ("commands.agent", "phones and boards: list them, run jobs there, import Xcode's reports"),
 }
 
-OK, SOME_FAILED, BAD_INPUT, NOT_TIMED, UNDECIDED, INTERRUPTED = 0, 1, 2, 3, 4, 130
+OK, SOME_FAILED, BAD_INPUT, NOT_TIMED, UNDECIDED, CRASHED, INTERRUPTED = 0, 1, 2, 3, 4, 70, 130
 REGRESSED = SOME_FAILED  # of a gate, which has no other 1
 
 

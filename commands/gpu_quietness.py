@@ -31,7 +31,12 @@ def findings() -> Iterator[Finding]:
         yield Finding("GPU", "note", f"NVML does not answer ({error}): clocks and heat stay unknown")
         return
     for index in range(count):
-        yield from Card(pynvml, pynvml.nvmlDeviceGetHandleByIndex(index), index).findings()
+        try:
+            handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+        except pynvml.NVMLError as error:
+            yield Finding(f"GPU {index}", "note", f"NVML does not let it be asked: {error}")
+            continue
+        yield from Card(pynvml, handle, index).findings()
 
 
 class Card:
@@ -89,8 +94,9 @@ class Card:
         running = self._asked("nvmlDeviceGetComputeRunningProcesses") or []
         pids = sorted({int(process.pid) for process in running} - {os.getpid()})
         if pids:
-            shown = ", ".join(map(str, pids))
-            yield Finding(self._name, "note", f"other processes use it: {shown}", f"end them: kill {shown}")
+            shown = " ".join(map(str, pids))
+            fix = f"end them, or let them wait: kill -STOP {shown}, afterwards kill -CONT {shown}"
+            yield Finding(self._name, "note", f"other processes use it: {shown}", fix)
 
     @property
     def _name(self) -> str:

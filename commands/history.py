@@ -52,8 +52,10 @@ def execute(args: argparse.Namespace) -> int:
         report = None
         if args.report:
             from reports.history_page import section
+            from reports.run_order import taken_order
 
-            newest = max(point.run_id for one in series for point in one.points)
+            shown = {point.run_id for one in series for point in one.points}
+            newest = [number for number in taken_order(store.runs()) if number in shown][-1]
             report = report_with(section(series, " ".join(words)), store.load_run(newest), args.report)
     _print(args, series, report, last)
     return OK

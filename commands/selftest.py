@@ -252,9 +252,7 @@ def _sentences(outcome: Outcome) -> list[str]:
         f"The default budget {does} 1 % on this machine, with rounds {kind}.",
     ]
     if outcome.turn_seconds:
-        lines.append(
-            "A suite without `--turns` takes whole rounds, whose floor is higher: `--turns 0` tells."
-        )
+        lines.append("Whole rounds, as suites take them unless told, usually have a higher one: `--turns 0`.")
     if outcome.disturbed:
         rounds = fmt.count(outcome.rounds, "round")
         lines.append(f"Disturbed: {outcome.disturbed} of {rounds}; `doctor` says what else works here.")

@@ -58,7 +58,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A case of a trial: a copy of the subject, slowed down by `slowdown` of its time."""
+    """A case of a trial: a copy of the subject that waits longer than others, by `slowdown` of its time."""
 
     name: str
     slowdown: float = 0.0
@@ -66,10 +66,12 @@ class Variant:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What a trial stored, by the variants' names; each waits by `waits_ns` longer than the equal ones."""
+    """What a trial stored, by the variants' names; each waits by `waits_ns` longer than the equal ones, which
+    wait for `least_ns`."""
 
     measurements: Mapping[str, Measurement]
     waits_ns: Mapping[str, int]
+    least_ns: int = 0
 
     @property
     def copies(self) -> list[str]:
@@ -82,13 +84,13 @@ class Trial:
 
     @property
     def typical_ns(self) -> float:
-        """Time of one inference of the equal ones, with the wait that all have."""
+        """Time of one inference of the equal ones, without their wait."""
         logs = [log for name in self.copies for log in round_logs(self.measurements[name]).values()]
-        return math.exp(statistics.fmean(logs))
+        return math.exp(statistics.fmean(logs)) - self.least_ns
 
     def true_ratio(self, name: str) -> float:
         """How much longer a slowed one takes than the equal ones, by construction."""
-        return 1.0 + self.waits_ns[name] / self.typical_ns
+        return 1.0 + self.waits_ns[name] / (self.typical_ns + self.least_ns)
 
     def equal_pairs(self, *, delta: float) -> list[Comparison]:
         """Every pair of equal ones, compared; a pair without a common round is left out."""
@@ -156,7 +158,7 @@ def take(
     Raises TrialError where one fails or has no round when the budget ends, DeviceBusyError as a suite does.
     """
     least_ns = round(WAIT_OF_ALL * subject.typical_ns)
-    waits_ns = {v.name: round(v.slowdown * (subject.typical_ns + least_ns)) for v in variants}
+    waits_ns = {v.name: round(v.slowdown * subject.typical_ns) for v in variants}
     cases = {
         v.name: replace(
             subject.case, runtime=sorted_options({"copy": place, "busy_wait_ns": least_ns + waits_ns[v.name]})
@@ -191,17 +193,21 @@ def take(
     measured = {names[r.case.id]: r.measurement for r in results if r.measurement is not None}
     if len(measured) < len(variants):
         raise TrialError(f"{timing.max_seconds:g} s ended before every case had a round: give it more time")
-    return Trial(measured, waits_ns)
+    return Trial(measured, waits_ns, least_ns)
 
 
 def paired_spread(trial: Trial) -> float | None:
     """Standard deviation of the log ratio of two cases in one pass, from all pairs of the trial.
 
-    What a case is slower than the other by does not count. None where no pair has two common passes.
+    What a case is slower than the other by does not count. It is that of inferences alone: the wait that all
+    have has no noise, and so less of it is in their times. None where no pair has two common passes.
     """
     pairs = itertools.combinations(trial.measurements.values(), 2)
     logs = [found for one, other in pairs if len(found := paired_logs(one, other)) > 1]
-    return math.sqrt(statistics.fmean(statistics.variance(found) for found in logs)) if logs else None
+    if not logs:
+        return None
+    share = 1.0 + trial.least_ns / trial.typical_ns
+    return share * math.sqrt(statistics.fmean(statistics.variance(found) for found in logs))
 
 
 def noise_floor(spread: float | None, rounds: int) -> float | None:

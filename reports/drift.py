@@ -12,10 +12,11 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 
 SIGNIFICANCE = 0.05
+WITHIN_SIGNIFICANCE = 0.02
 STEP_SIGNIFICANCE = 0.01
-WITHIN_SIGNIFICANCE = 0.01
 MIN_CHANGE = 0.02
 MIN_CHANGE_WITHIN = 0.005  # every process does it, so it is found sooner and shifts all medians alike
+FENCE, NORMAL_MAD = 2.5, 0.6745  # the latter is the MAD of a normal distribution of deviation 1
 _MIN_ROUNDS = 5
 _MIN_SAMPLES = 9
 
@@ -24,7 +25,7 @@ _MIN_SAMPLES = 9
 class Drift:
     """Relative change of the latency from first to last round, and from first to last third of a round.
 
-    A change that chance explains (5 % level for a trend; 1 % for a step, and within rounds) is reported as 0,
+    A change that chance explains (5 % level for a trend, 1 % for a step, 2 % within rounds) is reported as 0,
     and so is one of less than 2 % across rounds, or of less than 0.5 % within them.
     """
 
@@ -80,13 +81,12 @@ def _step(logs: Floats) -> float:
 
 
 def _within(per_round: Sequence[Floats]) -> float:
-    """Mean log ratio of the last third's median to the first third's, with a t interval over rounds."""
+    """Mean slope of the rounds' logarithms, as the change over two thirds of a round, with a t interval."""
     from scipy.special import stdtrit
 
-    thirds = [(v[: v.size // 3], v[-(v.size // 3) :]) for v in per_round if v.size >= _MIN_SAMPLES]
-    if len(thirds) < 2:
+    logs = np.array([_slope(np.log(v)) * v.size * 2 / 3 for v in per_round if v.size >= _MIN_SAMPLES])
+    if logs.size < 2:
         return 0.0
-    logs = np.array([math.log(np.median(last) / np.median(first)) for first, last in thirds])
     mean = float(logs.mean())
     half = (
         float(stdtrit(logs.size - 1, 1 - WITHIN_SIGNIFICANCE / 2))
@@ -95,6 +95,16 @@ def _within(per_round: Sequence[Floats]) -> float:
     )
     change = math.expm1(mean)
     return change if abs(mean) > half and abs(change) >= MIN_CHANGE_WITHIN else 0.0
+
+
+def _slope(logs: Floats) -> float:
+    """Of the least-squares line over the samples' numbers; outliers are drawn in to FENCE deviations."""
+    centre = float(np.median(logs))
+    reach = FENCE * float(np.median(np.abs(logs - centre))) / NORMAL_MAD
+    if reach:
+        logs = np.clip(logs, centre - reach, centre + reach)
+    places = np.arange(logs.size) - (logs.size - 1) / 2
+    return float(places @ logs) / float(places @ places)
 
 
 def _trend_p(inversions: int, count: int) -> float:

@@ -93,8 +93,7 @@ _TABLE = (
     ),
     Flag(
         "disturbed", "DIS",
-        "Other work competed for the device, or it stood still, and again when the round was repeated, if"
-        " there was time to.",
+        "Other work competed for the device, or it stood still, and again where the round was repeated.",
         "Keep the machine idle and awake while measuring, or reserve cores for it.",
     ),
     Flag(

@@ -122,11 +122,11 @@ def _reasons(seen: Load, cores: int, threads: int, limits: Limits) -> Iterator[s
     if seen.pressure is not None and seen.pressure > limits.pressure:
         yield f"tasks waited for a CPU in {seen.pressure:.0%} of the time"
     if seen.quota_wait is not None and seen.quota_wait > limits.quota_wait:
-        yield f"the control group's CPU limit held it up for {seen.quota_wait:.0%} of the time"
+        yield f"CPU limits of its control groups held work up for {seen.quota_wait:.0%} of the time"
     if seen.clock_drop is not None and seen.clock_drop > limits.clock_drop:
         yield f"the clock fell by {seen.clock_drop:.0%}"
     if seen.throttles is not None and seen.throttles > 0:
-        yield f"the processor slowed itself down for heat {seen.throttles} times"
+        yield "the processor slowed itself down for heat"
 
 
 def _share(part: float | None, *, over: float, minus: float = 0.0) -> float | None:

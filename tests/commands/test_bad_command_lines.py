@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).parents[2]
 
 WRONG = {
     "no suite": ([], "--suite NAME is missing"),
@@ -124,3 +128,11 @@ def test_the_folder_of_the_store_may_be_read_only(project, tmp_path: Path):
     folder.mkdir()
     folder.chmod(stat.S_IRUSR | stat.S_IXUSR)
     assert project.bench("--suite", "tiny", "--store", str(folder / "bench.db")).code == 2
+
+
+def test_an_error_of_ours_is_no_failed_case_and_no_regression():
+    """Exit code 70, with the traceback, where Python itself would end with 1."""
+    broken = "import bench, sys\nbench.main = lambda: {}['a bug']\nsys.exit(bench.guarded())\n"
+    done = subprocess.run([sys.executable, "-c", broken], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 70
+    assert "KeyError: 'a bug'" in done.stderr

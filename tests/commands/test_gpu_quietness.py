@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
+from importlib.machinery import ModuleSpec
 from types import SimpleNamespace
 from typing import Any
+
+import pytest
 
 from commands import gpu_quietness
 from commands.gpu_quietness import Card
@@ -66,7 +70,8 @@ def test_each_thing_is_told_with_its_command():
     assert power.fix == "sudo nvidia-smi -i 3 -pl 700"
     assert "86 °C" in heat.message
     assert slowed.message.endswith("power cap, thermal slowdown (hardware)")
-    assert "7, 12" in others.message
+    assert others.message.endswith("7 12")
+    assert "kill -STOP 7 12, afterwards kill -CONT 7 12" in others.fix
 
 
 def test_what_a_card_does_not_tell_is_left_out():
@@ -74,6 +79,40 @@ def test_what_a_card_does_not_tell_is_left_out():
     assert list(card(**refused).findings()) == []
 
 
-def test_nothing_is_said_without_a_driver(tmp_path, monkeypatch):
-    monkeypatch.setattr(gpu_quietness, "DRIVER", tmp_path / "nvidiactl")
+@pytest.fixture
+def nvml(monkeypatch, tmp_path):
+    """A stand-in for pynvml with a driver beside it, two cards, and one of them lost."""
+    module = card(PersistenceMode=0)._nvml
+
+    def handle(index: int) -> object:
+        if index:
+            raise NVMLError("GPU is lost")
+        return object()
+
+    values = {"nvmlInit": lambda: None, "nvmlDeviceGetCount": lambda: 2, "nvmlDeviceGetHandleByIndex": handle}
+    vars(module).update(values, __spec__=ModuleSpec("pynvml", None))
+    monkeypatch.setitem(sys.modules, "pynvml", module)
+    driver = tmp_path / "nvidiactl"
+    driver.touch()
+    monkeypatch.setattr(gpu_quietness, "DRIVER", driver)
+    return module
+
+
+def test_a_card_that_is_lost_hides_no_other(nvml):
+    first, lost = gpu_quietness.findings()
+    assert (first.area, first.fix) == ("GPU 0", "sudo nvidia-smi -i 0 -pm 1")
+    assert (lost.area, lost.message) == ("GPU 1", "NVML does not let it be asked: GPU is lost")
+
+
+def test_a_driver_that_does_not_answer_is_told(nvml):
+    def refuse() -> None:
+        raise NVMLError("driver and library differ")
+
+    nvml.nvmlInit = refuse
+    (found,) = gpu_quietness.findings()
+    assert "driver and library differ" in found.message
+
+
+def test_nothing_is_said_without_a_driver(nvml):
+    gpu_quietness.DRIVER.unlink()
     assert list(gpu_quietness.findings()) == []

@@ -37,12 +37,9 @@ def test_a_clean_result_has_no_flag(names, quiet, sample):
 @pytest.mark.parametrize(("spread", "expected"), [(0.06, []), (0.11, ["noisy"]), (0.27, ["invalid"])])
 def test_spread_of_samples(names, sample, spread, expected):
     """Half of the samples lie `spread` above the other half, so that is the IQR over the lower median."""
-    rounds = [
-        sample.make_round(
-            2e6, index=i, samples_ns=np.array([100_000, round(100_000 * (1 + spread * 1.06))] * 30)
-        )
-        for i in range(5)
-    ]
+    above = round(100_000 * spread * 1.06)
+    samples_ns = 100_000 + np.resize([0, above, above, 0], 60)
+    rounds = [sample.make_round(2e6, index=i, samples_ns=samples_ns) for i in range(5)]
     assert names(rounds) == expected
 
 

@@ -61,9 +61,9 @@ def test_a_quiet_round_is_not_disturbed() -> None:
         ({"machine_steal_ns": 0.2 * SPAN_NS}, "the hypervisor took 10% of the cores' time"),
         ({"involuntary_switches": 90}, "the process lost its core 150 times a second"),
         ({"cpu_pressure_us": 300_000}, "tasks waited for a CPU in 50% of the time"),
-        ({"quota_wait_ns": 60_000_000}, "the control group's CPU limit held it up for 10% of the time"),
+        ({"quota_wait_ns": 60_000_000}, "CPU limits of its control groups held work up for 10% of the time"),
         ({"cpu_khz_max": -600_000}, "the clock fell by 20%"),
-        ({"cpu_throttle_count": 4}, "the processor slowed itself down for heat 4 times"),
+        ({"cpu_throttle_count": 4}, "the processor slowed itself down for heat"),
     ],
 )
 def test_each_disturbance_is_named(grown: dict[str, float], reason: str) -> None:

@@ -6,6 +6,7 @@ and `render` writes the whole document from the files that are there. Nothing in
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from collections.abc import Sequence
@@ -61,8 +62,12 @@ class Section:
         return [row for row in self.rows if row[-1] is False]
 
 
+@functools.cache
 def machine() -> dict[str, Any]:
-    """What a reader wants to know of the machine and the versions; no name or path of it."""
+    """What a reader wants to know of the machine and the versions; no name or path of it.
+
+    As the process finds them first: what it stores itself is no local change.
+    """
     told = environment.describe_machine()
     return {
         "cpu": told["cpu"]["model"],

@@ -9,6 +9,7 @@ from tests.validation.document import Cell, Section
 
 COUNTS = ("trials", "pairs", "comparisons", "false at 0", "false at 1 %")
 WEIGHT = "trials"
+_WITH = " With the trials of "
 
 Met = Callable[[Mapping[str, Cell]], bool]
 
@@ -17,10 +18,13 @@ def pooled(earlier: Section, now: Section, met: Met) -> Section:
     """Counts summed, shares and other figures as means over all trials, `met` judged anew of each row.
 
     Rows belong together by their first cell. Time, machine and revision are those of `now`, and the text says
-    from when the earlier ones are. Raises ValueError for sections of other columns, rows, machines or CPUs.
+    from when the earlier ones are. Raises ValueError for sections of another text, or other columns, rows or
+    CPUs.
     """
     if (earlier.name, earlier.columns) != (now.name, now.columns):
         raise ValueError(f"{earlier.name} and {now.name} have other columns: take both anew")
+    if earlier.about.partition(_WITH)[0] != now.about:
+        raise ValueError(f"{earlier.name} was made in another way: take it anew")
     if earlier.machine["cpu"] != now.machine["cpu"]:
         raise ValueError(
             f"{now.name} was taken on {earlier.machine['cpu']}: leave out --add on another machine"
@@ -37,7 +41,7 @@ def pooled(earlier: Section, now: Section, met: Met) -> Section:
         now,
         rows=tuple(rows),
         seconds=earlier.seconds + now.seconds,
-        about=f"{now.about} With the trials of {earlier.taken_at} UTC, revision {revision}.",
+        about=f"{now.about}{_WITH}{earlier.taken_at} UTC, revision {revision}.",
     )
 
 

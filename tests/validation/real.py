@@ -220,9 +220,9 @@ def power_section(quiet: Taken) -> Section:
         "real_power",
         "Known slow-downs, on a real machine",
         "A busy wait inside the timed region slows a case down. A wait also changes the inference behind it,"
-        f" so all cases have one of {trials.WAIT_OF_ALL:.0%}, and the slower ones wait longer; the truth is 1"
-        " plus what they wait longer over the median of the equal cases of the trial. Cases are measured"
-        f" {quiet.manner}."
+        f" so all cases have one of {trials.WAIT_OF_ALL:.0%}, and the slower ones wait longer, by 5, 2 and"
+        " 1 % of an inference; the truth is 1 plus that over the median of the equal cases of the trial."
+        f" Cases are measured {quiet.manner}."
         " Each slowed case is compared with every equal one of its trial at"
         " δ = 0, found is SLOWER, and the bias is that of the estimated ratio. The noise floor is the"
         " smallest difference that the trial's rounds find in 80 of 100 tries, from the spread of its pairs.",
