@@ -4,8 +4,8 @@ A trial is a run of the real scheduler, with real processes and a real store; on
 after each inference, is artificial. `selftest` makes one trial, `make validate` many.
 
 A wait leaves caches and memory to themselves, and the inference after it takes another time than one that
-follows at once: 0.2 % longer in ten trials of one day, 0.25 % shorter in 22 of another. So all cases wait,
-and the slower ones longer: then nothing but the length differs.
+follows at once, by 0.1 to 0.3 % either way (docs/decisions/0006-known-slow-downs.md). So all cases wait, and
+the slower ones longer: then nothing but the length differs.
 """
 
 from __future__ import annotations
