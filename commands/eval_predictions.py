@@ -145,7 +145,7 @@ def _evaluation_of(
 ) -> Evaluation:  # fmt: skip
     file = EvaluatedFile(
         subject.path.name, subject.kind, subject.sha256, subject.precision, found.tool, subject.shape[0],
-        subject.key, subject.flavour, subject.spec,
+        subject.key, subject.flavour, subject.spec, backend=subject.backend,
     )  # fmt: skip
     told = [[_inside(data, name), int(label)] for name, label in zip(found.names, found.labels, strict=True)]
     images = ImageSet(

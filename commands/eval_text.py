@@ -7,8 +7,6 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from models.spec import Option
 from reports import formatting as fmt
 from reports.evaluations import NOT_FINITE, Evaluation
@@ -75,9 +73,7 @@ def table(evaluation: Evaluation, names: Sequence[str]) -> str:
 
 
 def differences(evaluation: Evaluation, names: Sequence[str]) -> list[dict[str, Any]]:
-    """The images for which the file and its eager form predict different classes."""
-    if not evaluation.eager.size:
-        return []
+    """The images for which the file and its eager form do not predict the same class."""
     return [
         {
             "image": names[index],
@@ -85,7 +81,7 @@ def differences(evaluation: Evaluation, names: Sequence[str]) -> list[dict[str, 
             "predicted": _name(evaluation, int(evaluation.predicted[index])),
             "eager": _name(evaluation, int(evaluation.eager[index])),
         }
-        for index in np.flatnonzero(evaluation.predicted != evaluation.eager).tolist()
+        for index in evaluation.differing.tolist()
     ]
 
 

@@ -24,7 +24,10 @@ or through a checkpoint (.safetensors, .pth; with --model), and counts: top-1 an
 top-1 by class, and how often the file agrees with the eager model it was made from. A Core ML package is
 evaluated as the program that it holds, not by Apple's kernels. Everything is kept in the result store.
 """
-EXIT_CODES = "exit codes: 0 evaluated, 1 the runtime failed, 2 bad input, 3 cannot be run here (an engine)"
+EXIT_CODES = (
+    "exit codes: 0 evaluated, 1 the runtime failed, or the machine while it read images, 2 bad input,"
+    " 3 cannot be run here (an engine)"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,7 +68,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(args: argparse.Namespace) -> int:
     from commands.eval_process import EvaluationError
     from commands.eval_subject import subject_of
-    from models.errors import DataError
+    from models.errors import DataError, ReadingError
+    from reports.formatting import harmless
 
     store = options.store_path(args, *options.load_config(args))
     subject = subject_of(args)
@@ -74,6 +78,9 @@ def execute(args: argparse.Namespace) -> int:
         return NOT_TIMED
     try:
         evaluation, found = _evaluated(args, subject, store)
+    except ReadingError as error:
+        print(f"error: --data: {harmless(str(error))}", file=sys.stderr)
+        return SOME_FAILED
     except DataError as error:
         raise UsageError(f"--data: {error}") from None
     except EvaluationError as error:

@@ -22,8 +22,9 @@ from reports.progress import Progress
 from reports.store import Store
 from runners import environment
 
-# What the numbers of a training hang on besides its network and its recipe: these packages, the sources that
-# train and evaluate, the processor and the number of threads, since sums are rounded in their order.
+# What the numbers of a training hang on besides its network and its recipe: these packages, the sources of
+# models/ and converters/ that train, preprocess and run a network (those of commands/ that count its answers
+# are not followed), the processor and the number of threads, since sums are rounded in their order.
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "scikit-learn")
 SOURCES = ("models.trainer", "converters.source")
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from commands import UsageError
+from models.paper_sizes import PAPER_SIZES
 from models.published import Published, PublishedError, rows_of, table
 from reports.records import PublishedFigure, PublishedLatency, PublishedPoint, StoredRun
 
@@ -21,13 +22,10 @@ def published_figures(run: StoredRun) -> tuple[PublishedFigure, ...]:
     """One figure for every network and resolution of the run that a table of others has.
 
     Recipes of training differ by percents: the accuracies of a family are from one table where one has them,
-    the one that has most.
+    the one that has most of its networks, whichever of them the run holds.
     """
     rows = _comparable_rows(run)
-    origins = Counter(
-        origin for some in rows.values() for origin in {_origin(row) for row in some if row.acc_top1}
-    )
-    return tuple(figure for key, some in rows.items() if (figure := _figure(*key, some, origins)))
+    return tuple(figure for key, some in rows.items() if (figure := _figure(*key, some)))
 
 
 def published_points(run: StoredRun) -> tuple[PublishedPoint, ...]:
@@ -71,17 +69,36 @@ def _comparable_rows(run: StoredRun) -> dict[tuple[str, int], list[Published]]:
     }
 
 
+@functools.cache
+def _origins() -> Counter[tuple[str, str, str, int | None]]:
+    """How many of the networks that papers compare each table has an accuracy of."""
+    return Counter(
+        origin
+        for size in PAPER_SIZES
+        for origin in {
+            _origin(row) for row in rows_of(size.model) if row.acc_top1 and _comparable(row, size.resolution)
+        }
+    )
+
+
 def _origin(row: Published) -> tuple[str, str, str, int | None]:
     return row.family, row.source, row.setting, row.resolution
 
 
-def _figure(
-    name: str, resolution: int, rows: Sequence[Published], origins: Mapping[Any, int]
-) -> PublishedFigure | None:
-    """None where nothing is published; of several accuracies, that of the table with most of the family."""
+def _is_own(row: Published) -> bool:
+    """Is it from the authors, whose README or paper is named as their networks are?"""
+    family, source = (re.sub("[^a-z0-9]", "", text.lower()) for text in (row.family, row.source))
+    return family in source
+
+
+def _figure(name: str, resolution: int, rows: Sequence[Published]) -> PublishedFigure | None:
+    """None where nothing is published.
+
+    Of several accuracies, that of the table with most of the family, and of equals the authors' own.
+    """
     accurate = min(
         (row for row in rows if row.acc_top1),
-        key=lambda row: (row.digitised, -origins[_origin(row)]),
+        key=lambda row: (row.digitised, -_origins()[_origin(row)], not _is_own(row)),
         default=None,
     )
     latencies = tuple(one for runtime in _RUNTIMES for one in _latencies(rows, runtime))

@@ -31,3 +31,10 @@ class DataError(ValueError):
 
 class UnreadableImageError(DataError):
     """One image that no decoder takes; names the file and the reason."""
+
+
+class ReadingError(DataError):
+    """An image that could not be read for the machine's sake: memory, open files, its disk or share.
+
+    It may be sound, so nothing goes on without it.
+    """

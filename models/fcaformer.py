@@ -2,7 +2,8 @@
 
 The hybrid models: two stages of ConvNeXt blocks, two of FcaFormer blocks, whose attention also reads cross
 tokens, each earlier block's map merged by a depthwise 7x7 with stride 4. Position tables fix the image at
-224. Cross tokens join after the block's LayerNorm: an assumption, on which no size depends.
+224. What the paper leaves open is as in the authors' code: a LayerNorm of the cross tokens' own, layer scales
+on both branches, and one table entry for offsets of one size, whatever their sign.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from models.convnext import ConvNeXtBlock
-from models.layers import ConvBN
+from models.folding import fold_into_previous, replaced
+from models.layers import ConvBN, LayerScale
 from models.transformer import Mlp
 
 HEAD_DIM = 32
@@ -24,17 +26,19 @@ SIDES = (56, 28, 14, 7)  # of the maps, at 224
 
 
 def relative_index(side: int) -> Tensor:
-    """Which entry of a table of (2*side-1)**2 offsets each pair of positions reads: (N, N), N = side**2."""
+    """Which entry of a table of side**2 distances by row and column each pair of positions reads: (N, N),
+    N = side**2."""
     rows, columns = torch.arange(side**2) // side, torch.arange(side**2) % side
-    row_offset = rows[:, None] - rows[None] + side - 1
-    column_offset = columns[:, None] - columns[None] + side - 1
-    return row_offset * (2 * side - 1) + column_offset
+    by_row = (rows[:, None] - rows[None]).abs()
+    by_column = (columns[:, None] - columns[None]).abs()
+    return by_row * side + by_column
 
 
 class CrossAttention(nn.Module):
     """Multi-head attention of N tokens to themselves and to M cross tokens, with learned position bias.
 
-    Each cross token is multiplied by a learned factor first. Queries and biases are of the N tokens alone.
+    Each cross token is multiplied by a learned factor first, and all have a LayerNorm of their own. Queries
+    and biases are of the N tokens alone.
     """
 
     index: Tensor
@@ -44,11 +48,12 @@ class CrossAttention(nn.Module):
         self.heads = channels // HEAD_DIM
         self.qkv = nn.Linear(channels, 3 * channels)
         self.proj = nn.Linear(channels, channels)
-        self.relative_bias = nn.Parameter(torch.zeros(self.heads, (2 * side - 1) ** 2))
+        self.relative_bias = nn.Parameter(torch.zeros(self.heads, side**2))
         self.register_buffer("index", relative_index(side).flatten(), persistent=False)
         self.has_cross = cross_tokens > 0
         if self.has_cross:
             self.factors = nn.Parameter(torch.ones(cross_tokens, 1))
+            self.cross_norm = nn.LayerNorm(channels)
             self.cross_bias = nn.Parameter(torch.zeros(self.heads, 1, cross_tokens))
 
     def position_bias(self) -> Tensor:  # (heads, N, N+M)
@@ -59,7 +64,8 @@ class CrossAttention(nn.Module):
     def forward(self, x: Tensor, cross: list[Tensor]) -> Tensor:  # (B, N, C), some (B, M', C) -> (B, N, C)
         b, n, c = x.shape
         if self.has_cross:
-            x = torch.cat((x, torch.cat(cross, dim=1) * self.factors), dim=1)  # (B, N+M, C)
+            read = self.cross_norm(torch.cat(cross, dim=1) * self.factors)  # (B, M, C)
+            x = torch.cat((x, read), dim=1)  # (B, N+M, C)
         qkv = self.qkv(x).reshape(b, -1, 3 * self.heads, HEAD_DIM).transpose(1, 2)  # (B, 3*heads, N+M, 32)
         q, k, v = qkv.chunk(3, dim=1)
         attention = (q[:, :, :n] * HEAD_DIM**-0.5) @ k.transpose(2, 3)  # (B, heads, N, N+M)
@@ -70,7 +76,7 @@ class CrossAttention(nn.Module):
 
 
 class FcaBlock(nn.Module):
-    """Cross attention with shortcut, token merge and enhancement (TME), MLP with shortcut (figure 2).
+    """Cross attention, token merge and enhancement (TME), MLP (figure 2); layer scales and shortcuts.
 
     TME: a depthwise 7x7 with stride 4 merges the map to cross tokens for the blocks after this one, a
     depthwise 3x3 with BatchNorm and no shortcut enhances it. The MLP has a LayerNorm of its own beside the
@@ -79,26 +85,41 @@ class FcaBlock(nn.Module):
 
     def __init__(self, channels: int, *, side: int, cross_tokens: int, merges: bool) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(channels, eps=1e-6)
+        self.norm1 = nn.LayerNorm(channels)
         self.attention = CrossAttention(channels, side=side, cross_tokens=cross_tokens)
+        self.attention_scale: nn.Module = LayerScale(channels, initial=1e-6)
         self.merge = (
-            nn.Conv2d(channels, channels, 7, MERGE_STRIDE, padding=3, groups=channels) if merges else None
+            nn.Conv2d(channels, channels, 7, MERGE_STRIDE, padding=3, groups=channels, bias=False)
+            if merges
+            else None
         )
         self.enhance = ConvBN(channels, channels, kernel_size=3, groups=channels)
-        self.norm2 = nn.LayerNorm(channels, eps=1e-6)
-        self.mlp_norm = nn.LayerNorm(channels, eps=1e-6)
+        self.norm2 = nn.LayerNorm(channels)
+        self.mlp_norm = nn.LayerNorm(channels)
         self.mlp = Mlp(channels, ratio=4)
+        self.mlp_scale: nn.Module = LayerScale(channels, initial=1e-6)
 
     def forward(self, x: Tensor, cross: list[Tensor]) -> tuple[Tensor, list[Tensor]]:  # (B, C, H, W), ...
-        b, c, h, w = x.shape
         tokens = x.flatten(2).transpose(1, 2)  # (B, H*W, C)
-        tokens = tokens + self.attention(self.norm1(tokens), cross)
-        x = tokens.transpose(1, 2).reshape(b, c, h, w)
+        attended = self.attention(self.norm1(tokens), cross)
+        x = x + self.attention_scale(attended.transpose(1, 2).reshape(x.shape))
         if self.merge is not None:
             cross = [*cross, self.merge(x).flatten(2).transpose(1, 2)]
-        tokens = self.enhance(x).flatten(2).transpose(1, 2)
-        tokens = tokens + self.mlp(self.mlp_norm(self.norm2(tokens)))
-        return tokens.transpose(1, 2).reshape(b, c, h, w), cross
+        x = self.enhance(x)
+        y = self.mlp(self.mlp_norm(self.norm2(x.flatten(2).transpose(1, 2))))
+        return x + self.mlp_scale(y.transpose(1, 2).reshape(x.shape)), cross
+
+    def fuse(self) -> nn.Module:
+        """The scales are per channel: they commute with the transpositions behind the Linear layers."""
+        proj = fold_into_previous(self.attention.proj, self.attention_scale)
+        fc2 = fold_into_previous(self.mlp.fc2, self.mlp_scale)
+        return replaced(
+            self,
+            attention=replaced(self.attention, proj=proj),
+            attention_scale=nn.Identity(),
+            mlp=replaced(self.mlp, fc2=fc2),
+            mlp_scale=nn.Identity(),
+        )
 
 
 class FcaStage(nn.Module):

@@ -7,6 +7,8 @@ held out as `val`. Nothing is decoded before it is asked for, and what cannot be
 
 from __future__ import annotations
 
+import errno
+import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.errors import DataError, UnreadableImageError
+from models.errors import DataError, ReadingError, UnreadableImageError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -28,6 +30,12 @@ LAYOUT = "train/CLASS/*.jpg and val/CLASS/*.jpg"
 HELD_OUT = 5  # every fifth image of a class is in `val`
 UNREADABLE_SHARE = 0.01
 SHOWN = 5
+
+# What the system says of one file that is missing, locked away or no file, and of a place to read from that a
+# damaged one names and nothing has (EINVAL).
+OF_ONE_FILE = (
+    errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,7 +65,11 @@ class ImageData:
         return self.sources[index] if isinstance(self.sources, tuple) else f"{self.name} {self.split} {index}"
 
     def load(self, index: int) -> Image:
-        """Image `index`, decoded, in RGB. Raises UnreadableImageError."""
+        """Image `index`, decoded, in RGB.
+
+        Raises UnreadableImageError for a file that is missing or damaged, ReadingError where the machine
+        cannot read it now.
+        """
         from PIL import Image
 
         if not isinstance(self.sources, tuple):
@@ -65,11 +77,28 @@ class ImageData:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of metadata, which nobody reads here
             try:
-                with Image.open(self.sources[index]) as image:
+                with Path(self.sources[index]).open("rb") as file, Image.open(file) as image:
                     return image.convert("RGB")
             except Exception as error:  # a damaged file makes decoders raise nearly anything
-                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-                raise UnreadableImageError(f"{self.sources[index]}: {reason}") from error
+                raise _not_read(self.sources[index], error) from error
+
+
+def _not_read(source: str, error: Exception) -> ReadingError | UnreadableImageError:
+    """Which of the two it is. Decoders raise OSError too, but with no number of the system's."""
+    from PIL import UnidentifiedImageError
+
+    if isinstance(error, MemoryError):
+        return ReadingError(f"{source}: out of memory while it was decoded")
+    number = error.errno if isinstance(error, OSError) else None
+    if number == errno.ENOENT and not Path(source).parent.is_dir():
+        return ReadingError(f"{source}: its folder is gone: see that the disk or share is still mounted")
+    if number in (errno.EMFILE, errno.ENFILE):
+        return ReadingError(f"{source}: {os.strerror(number)}: raise the limit (ulimit -n)")
+    if number is not None and number not in OF_ONE_FILE:
+        return ReadingError(f"{source}: {os.strerror(number)}: see that its disk or share works")
+    if isinstance(error, UnidentifiedImageError):
+        return UnreadableImageError(f"{source}: no decoder knows what it holds")
+    return UnreadableImageError(f"{source}: {(str(error) or type(error).__name__).splitlines()[0]}")
 
 
 def open_data(path: Path | None, split: str) -> ImageData:
@@ -171,11 +200,14 @@ def preprocessing(model: str, *, resolution: int, fills_frame: bool = False) -> 
     """What a model is evaluated with: timm's configuration, or for ours that of Next-ViT's official code.
 
     That code (classification/datasets.py) resizes to 256/224 of the resolution, bicubic, and normalizes by
-    ImageNet's mean and standard deviation. Data that fills its frame is not cropped.
+    ImageNet's mean and standard deviation. A network of timm that is tested at another side than it was
+    trained at has a crop of its own for that side. Data that fills its frame is not cropped.
     """
     from timm.data import resolve_data_config
 
-    config: dict[str, Any] = resolve_data_config(pretrained_cfg=_published_config(model))
+    published = _published_config(model)
+    at_test_side = tuple(published.get("test_input_size") or ())[1:] == (resolution, resolution)
+    config: dict[str, Any] = resolve_data_config(pretrained_cfg=published, use_test_size=at_test_side)
     return Preprocessing(
         resolution=resolution,
         mean=tuple(config["mean"]),

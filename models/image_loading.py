@@ -13,6 +13,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
+from traceback import clear_frames
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from models.errors import UnreadableImageError
+from models.errors import ReadingError, UnreadableImageError
 from models.image_data import UNREADABLE_SHARE, ImageData
 
 if TYPE_CHECKING:
@@ -180,7 +181,7 @@ def batches(
     """One batch for every list, in their order, loaded while the network works on the ones before.
 
     Large batches are loaded in pieces, so that many workers have no more ready than AHEAD_BYTES. Raises
-    RuntimeError where a worker ends before its work.
+    ReadingError where the machine cannot read an image, RuntimeError where a worker ends before its work.
     """
     sizes: deque[int] = deque()  # of the batches whose pieces were asked for
 
@@ -198,11 +199,26 @@ def batches(
         prefetch_factor=loading.pieces_ahead if loading.workers else None,
         generator=torch.Generator(),  # the global one stays as it is
     )
-    loaded: Iterator[Batch] = iter(loader)
+    loaded = _without_traceback(iter(loader))
     for first in loaded:
         size = sizes.popleft()
         others = math.ceil(size / loading.piece) - 1
         yield _joined(chain([first], islice(loaded, others)), size, pin=loading.pin) if others else first
+
+
+def _without_traceback(loaded: Iterator[Batch]) -> Iterator[Batch]:
+    """The same; a worker's ReadingError comes with the worker's traceback, the error last, and leaves it.
+
+    Workers are ended before it is raised: whoever holds the error would hold them with its frames.
+    """
+    try:
+        yield from loaded
+        return
+    except ReadingError as error:
+        said = str(error).rpartition(f"{ReadingError.__name__}: ")[2].strip()
+        clear_frames(error.__traceback__)  # those of PyTorch hold the error and the workers in a circle
+    del loaded
+    raise ReadingError(said)
 
 
 def _joined(pieces: Iterable[Batch], size: int, *, pin: bool) -> Batch:

@@ -64,7 +64,7 @@ INFO: dict[str, ModelInfo] = {
     ),
     "peak/gemm": ModelInfo(
         "Roofline",
-        "Matrix products, one after the other: the most a machine computes",
+        "Matrix products, one after the other: what a case's rate is compared with",
         ROOFLINE_PAPER,
         ANY_CHANNELS,
         28,

@@ -162,10 +162,16 @@ class Learner:
         )
 
     def _optimizer(self) -> torch.optim.Optimizer:
-        """AdamW; biases, norms and other vectors do not decay, as in timm and the official code."""
+        """AdamW, as timm and the official code group its parameters.
+
+        Biases, norms and other vectors do not decay, nor what the network names itself, such as a ViT's
+        position embedding.
+        """
         from timm.optim import param_groups_weight_decay
 
-        groups = param_groups_weight_decay(self.net, self.recipe.weight_decay)
+        named: set[str] = getattr(self.net, "no_weight_decay", set)()
+        decay = self.recipe.weight_decay
+        groups = param_groups_weight_decay(self.net, decay, no_weight_decay_list=named)
         return torch.optim.AdamW(groups, lr=self.recipe.lr)
 
     def _schedule(self, plan: Plan) -> Any:

@@ -34,6 +34,10 @@ class Processes:
             dist.all_reduce(value)
         return value
 
+    def mean(self, value: Tensor) -> Tensor:
+        """The mean of all processes' `value`, on every one of them."""
+        return self.summed(value) / self.count
+
     def gathered(self, value: T) -> list[T]:
         """All processes' `value` in their order, on every one of them; small plain values."""
         if self.count == 1:

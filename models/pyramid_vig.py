@@ -2,13 +2,14 @@
 
 Every position is joined to its nearest ones by their features, and takes over the largest difference to them
 (max-relative graph convolution, section 3.2). In the first two stages the neighbours come from the map pooled
-by 4 and 2. Positions learned for 224 fix the image at that side. The published code gives the convolutions
-before a BatchNorm biases, which the BatchNorm cancels; here they have none.
+by 4 and 2. Every block has 9 neighbours (table 2) and reaches further by a dilation that grows with depth, up
+to 5, as in the authors' code; another version of that code lets the neighbours grow to 18. Positions
+learned for 224 fix the image at that side. The published code gives the convolutions before a BatchNorm
+biases, which the BatchNorm cancels; here they have none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -19,8 +20,9 @@ from models.mobilevig import FFN
 
 SIDES = (56, 28, 14, 7)  # of the maps, at 224
 REDUCTIONS = (4, 2, 1, 1)  # of the map that the neighbours come from
-NEIGHBOURS = (9, 18)  # of the first block and of the last
+NEIGHBOURS = 9  # table 2
 CANDIDATES = 49  # positions of the smallest map: no block looks at more of them
+BLOCKS_A_DILATION = 4
 GROUPS = 4  # of the graph convolution
 HEAD_CHANNELS = 1024
 RANDOM_GAIN = 1e-3
@@ -133,15 +135,16 @@ class PyramidViG(nn.Module):
         )
         self.positions = nn.Parameter(torch.zeros(1, first, SIDES[0], SIDES[0]))
         self.stages = nn.Sequential()
-        plan, channels = _neighbours(sum(variant.depths)), first
+        dilations, channels = iter(dilations_of(sum(variant.depths))), first
         for index, (width, depth) in enumerate(zip(variant.widths, variant.depths, strict=True)):
             stage = nn.Sequential()
             if index:
                 stage.append(ConvBN(channels, width, kernel_size=3, stride=2))
             for _ in range(depth):
-                count, dilation = next(plan)
-                side, reduction = SIDES[index], REDUCTIONS[index]
-                stage.append(Grapher(width, count=count, dilation=dilation, side=side, reduction=reduction))
+                side, reduction, dilation = SIDES[index], REDUCTIONS[index], next(dilations)
+                stage.append(
+                    Grapher(width, count=NEIGHBOURS, dilation=dilation, side=side, reduction=reduction)
+                )
                 stage.append(FFN(width))
             self.stages.append(stage)
             channels = width
@@ -165,12 +168,9 @@ class PyramidViG(nn.Module):
         return kinds
 
 
-def _neighbours(blocks: int) -> Iterator[tuple[int, int]]:
-    """How many neighbours each block has and their dilation (section 3.3): both grow with the depth."""
-    fewest, most = NEIGHBOURS
-    for block in range(blocks):
-        count = fewest + (most - fewest) * block // (blocks - 1)
-        yield count, min(block // 4 + 1, CANDIDATES // most)
+def dilations_of(blocks: int) -> list[int]:
+    """Of each block's neighbours: it grows by one every fourth block, as far as the smallest map allows."""
+    return [min(block // BLOCKS_A_DILATION + 1, CANDIDATES // NEIGHBOURS) for block in range(blocks)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,7 +99,10 @@ class Trainer:
                 self._save()
 
     def _optimize(self, loaded: Iterator[Batch]) -> tuple[Tensor, Tensor]:
-        """One step of the optimizer on one batch in its parts: the mean loss and the gradients' norm."""
+        """One step of the optimizer on one batch in its parts: the mean loss and the gradients' norm.
+
+        Both are of the whole batch, so that every process knows the same and stops at the same step.
+        """
         learner, parts = self.learner, self.plan.parts
         learner.net.train()
         learner.schedule.step_update(self.progress.step)
@@ -111,7 +114,7 @@ class Trainer:
                 loss = learner.loss(self.forward, batch.images, batch.labels) / parts
                 learner.backward(loss)
             total += loss.detach()
-        return total, learner.update(self.progress.step)
+        return self.processes.mean(total), learner.update(self.progress.step)
 
     def _seeded(self, part: int) -> AbstractContextManager[None]:
         """What a step draws (mixing, dropped branches), as a function of step, part and process."""
@@ -151,13 +154,11 @@ class Trainer:
         progress, steps = self.progress, self.plan.epoch_steps
         seconds = time.monotonic() - self.began
         images = (progress.step - self.began_step) * self.plan.recipe.batch_size
-        sums = torch.tensor([progress.loss_sum / steps, 1.0], device=self.processes.device)
-        train_loss, processes = self.processes.summed(sums).tolist()
         val_loss, top1 = self._evaluate(loaded)
         epoch = Epoch(
             epoch=progress.step // steps,
             step=progress.step,
-            train_loss=train_loss / processes,
+            train_loss=progress.loss_sum / steps,
             val_loss=val_loss,
             top1=top1,
             images_per_second=images / seconds,
@@ -247,6 +248,7 @@ class Trainer:
             if epoch.best:
                 save_weights(folder / files.BEST, plan, learner, epoch)
             save_weights(folder / files.LAST, plan, learner, epoch)
+        self.log.flush()
         save_state(folder, plan, learner, self.progress)
         if epoch is not None:
             self.observer.epoch(epoch, epochs=plan.recipe.epochs)

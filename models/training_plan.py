@@ -18,6 +18,7 @@ from models.recipe import Recipe, RecipeError
 from models.spec import ModelSpec, sorted_options
 from models.training_identity import Sources, sources
 from models.training_request import TrainRequest
+from models.training_surroundings import Surroundings, surroundings
 
 ORDER, AUGMENTATION = 2, 3  # what a seed is drawn for, so that no two draws share numbers
 
@@ -37,6 +38,7 @@ class Plan:
     parts: int
     teacher: str
     sources: Sources
+    surroundings: Surroundings
 
     @property
     def epoch_steps(self) -> int:
@@ -111,6 +113,7 @@ def plan(request: TrainRequest, processes: Processes) -> Plan:
         request.accumulate,
         request.teacher,
         sources((data, val_data), request.teacher_checkpoint),
+        surroundings(request, processes),
     )
 
 

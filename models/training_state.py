@@ -12,11 +12,12 @@ from models.learner import Learner
 from models.training_identity import check_same
 from models.training_plan import Plan
 from models.training_request import Epoch, NewClassifier
+from models.training_surroundings import tell_changes
 
 
 @dataclass(slots=True)
 class Progress:
-    """`step` optimizer steps are done; `loss_sum` is of those of the epoch that is not.
+    """`step` optimizer steps are done; `loss_sum` is of those of the epoch that is not, in all processes.
 
     `new_classifier` is what the training began without, where it started from weights for other classes.
     """
@@ -40,6 +41,7 @@ def save_state(folder: Path, plan: Plan, learner: Learner, progress: Progress) -
     tensors |= {f"optimizer.{name}": tensor for name, tensor in moments.items()}
     facts = {
         **plan.identity(),
+        "surroundings": plan.surroundings.to_dict(),
         "step": progress.step,
         "loss_sum": progress.loss_sum,
         "epochs": [epoch.to_dict() for epoch in progress.epochs],
@@ -63,7 +65,8 @@ def save_weights(path: Path, plan: Plan, learner: Learner, epoch: Epoch) -> None
 def restore(folder: Path, plan: Plan, learner: Learner, *, note: Callable[[str], None]) -> Progress:
     """Put back what `save_state` wrote. Raises CheckpointError for no or another training.
 
-    `note` is told where the training is older than what tells trainings apart.
+    `note` is told where the training is older than what tells trainings apart, and where it goes on in other
+    surroundings.
     """
     path = folder / files.STATE
     if not path.is_file():
@@ -72,6 +75,8 @@ def restore(folder: Path, plan: Plan, learner: Learner, *, note: Callable[[str],
         )
     saved = files.read(path)
     check_same(path, saved.facts, plan.identity(), note=note)
+    if saved.facts["step"] < plan.total:
+        tell_changes(path, saved.facts.get("surroundings", {}), plan.surroundings, note=note)
     learner.net.load_state_dict(saved.part("net"))
     if learner.ema is not None:
         learner.average.load_state_dict(saved.part("average"))

@@ -31,22 +31,27 @@ class Watch:
 
     `where` is what messages call a step, `kept` what they say of the checkpoint before it. With `scaled`
     gradients (fp16) a norm that is not finite is a step that the scaler leaves out, as it should.
+
+    On CUDA a step's values are copied as soon as it is done, and an event tells of the copy: to ask for them
+    later would wait for the step that was queued since. No GPU has run that part.
     """
 
     def __init__(self, where: Callable[[int], str], kept: Callable[[], str], *, scaled: bool) -> None:
         self._where, self._kept, self._scaled = where, kept, scaled
-        self._pending: tuple[int, float, Tensor] | None = None
+        self._pending: tuple[int, float, Tensor, torch.cuda.Event | None] | None = None
         self._skipped = 0
 
     def begin(self, step: int, *, rate: float, loss: Tensor, norm: Tensor) -> None:
         """The step that is under way."""
-        self._pending = step, rate, torch.stack((loss, norm))
+        self._pending = step, rate, *_on_host(torch.stack((loss, norm)))
 
     def settle(self) -> Seen | None:
         """The step under way, once it is done; None where there is none. Raises TrainingStopped."""
         if self._pending is None:
             return None
-        (step, rate, values), self._pending = self._pending, None
+        (step, rate, values, copied), self._pending = self._pending, None
+        if copied is not None:
+            copied.synchronize()
         loss, norm = values.tolist()
         if not np.isfinite(loss):
             raise self._stopped("the loss is not finite", step)
@@ -65,3 +70,13 @@ class Watch:
         return TrainingStopped(
             f"{what} in {self._where(step)}: lower lr or clip_norm, or raise warmup_epochs; {self._kept()}"
         )
+
+
+def _on_host(values: Tensor) -> tuple[Tensor, torch.cuda.Event | None]:
+    """Where the values will be on the CPU, and the event after which they are; None where they are there."""
+    if not values.is_cuda:
+        return values, None
+    host = torch.empty_like(values, device="cpu", pin_memory=True)
+    host.copy_(values, non_blocking=True)
+    copied: torch.cuda.Event = torch.cuda.current_stream(values.device).record_event()
+    return host, copied

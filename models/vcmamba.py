@@ -3,7 +3,8 @@
 Munir et al., arXiv 2509.04669. Convolutional blocks, and Mamba mixers in the last four blocks of the last
 stage, which scan the 7x7 map in four snakes; a position map learned there fixes the image at 224.
 
-Only the features are put in the order of a snake: steps, B and C stay in raster order, as published.
+Only the features are put in the order of a snake: steps, B and C stay in raster order, as published. The
+published code adds the bias of a step twice; here it is added once, so that of its weights has to be doubled.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from models.heads import DistilledHead
 from models.layers import ConvBN
 from models.mobilevig import InvertedResidual, local_stages
 from models.selective_scan import selective_scan
-from models.snakes import snakes
+from models.snakes import MOVES, arrivals, snakes
 
 SIDE = 7  # of the last map, at 224
 STATES = 16
@@ -31,6 +32,7 @@ class MambaMixer(nn.Module):
 
     order: Tensor
     place: Tensor
+    arrival: Tensor
 
     def __init__(self, channels: int, *, side: int) -> None:
         super().__init__()
@@ -43,13 +45,14 @@ class MambaMixer(nn.Module):
         self.step = nn.Linear(self.rank, inner)
         self.decay_log = nn.Parameter(torch.arange(1, STATES + 1.0).log().repeat(inner, 1))
         self.skip = nn.Parameter(torch.ones(inner))
-        self.direction = nn.Parameter(torch.zeros(4, 1, STATES))
+        self.direction = nn.Parameter(torch.zeros(len(MOVES), STATES))
         self.scan_norm = nn.LayerNorm(inner)
         self.relu = nn.ReLU()
         self.project = ConvBN(inner, channels, kernel_size=1)
         order = snakes(side)
         self.register_buffer("order", order.flatten(), persistent=False)
         self.register_buffer("place", order.argsort(dim=1), persistent=False)
+        self.register_buffer("arrival", arrivals(order, side), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W)
         y = self.act(self.dwconv(self.expand(self.norm(x))))  # (B, 2*C, H, W)
@@ -59,7 +62,8 @@ class MambaMixer(nn.Module):
         return out
 
     def scan(self, x: Tensor) -> Tensor:  # (B, N, C)
-        """The sum of four selective scans, of one step, B and C, and an offset of B by direction."""
+        """The sum of four selective scans of one step, B and C; B is moved by a learned offset for the way by
+        which a scan came to each position."""
         b, n, c = x.shape
         step, enters, leaves = self.parameters_of_x(x).split((self.rank, STATES, STATES), dim=2)
         step = nn.functional.softplus(self.step(step))  # (B, N, C)
@@ -67,7 +71,7 @@ class MambaMixer(nn.Module):
             x[:, self.order].reshape(b * 4, n, c),
             step[:, None].expand(-1, 4, -1, -1).reshape(b * 4, n, c),
             a=-self.decay_log.exp(),
-            b=(enters[:, None] + self.direction).reshape(b * 4, n, STATES),
+            b=(enters[:, None] + self.direction[self.arrival]).reshape(b * 4, n, STATES),
             c=leaves[:, None].expand(-1, 4, -1, -1).reshape(b * 4, n, STATES),
             d=self.skip,
         ).reshape(b, 4, n, c)
@@ -80,20 +84,21 @@ class MambaMixer(nn.Module):
 
 
 class NormedFFN(InvertedResidual):
-    """`x + ls * FFN(BN(x))`."""
+    """`x + FFN(BN(x))`."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels)
         self.norm: nn.Module = nn.BatchNorm2d(channels)
+        self.layer_scale = nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W)
         y = self.act(self.depthwise(self.act(self.expand(self.norm(x)))))  # (B, 4*C, H, W)
-        out: Tensor = x + self.layer_scale(self.project(y))
+        out: Tensor = x + self.project(y)
         return out
 
     def fuse(self) -> nn.Module:
         (expand,) = fold_into_next(self.norm, self.expand)
-        return replaced(super().fuse(), expand=expand, norm=nn.Identity())
+        return replaced(self, expand=expand, norm=nn.Identity())
 
 
 class MambaBlock(nn.Module):
@@ -110,7 +115,7 @@ class MambaBlock(nn.Module):
 
 
 class VCMamba(nn.Module):
-    """Stem, four stages, learned positions before the Mamba blocks, pooling, two classifiers averaged."""
+    """Stem, four stages, learned positions before the Mamba blocks, LN, pooling, two classifiers averaged."""
 
     def __init__(self, variant: Variant, *, num_classes: int, in_chans: int) -> None:
         super().__init__()
@@ -125,17 +130,18 @@ class VCMamba(nn.Module):
         self.stages = local_stages(variant.widths, (*plain, mixed - MAMBA_BLOCKS))
         self.positions = nn.Parameter(torch.zeros(1, last, SIDE, SIDE))
         self.mamba = nn.Sequential(*(MambaBlock(last, side=SIDE) for _ in range(MAMBA_BLOCKS)))
+        self.norm = nn.LayerNorm(last)
         self.head = DistilledHead(last, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, 3, 224, 224) -> (B, classes)
         x = self.stages(self.stem(x))  # (B, C, 7, 7)
-        x = self.mamba(x + self.positions)
-        out: Tensor = self.head(x.mean(dim=(2, 3)))
+        x = self.mamba(x + self.positions).flatten(2).transpose(1, 2)  # (B, N, C)
+        out: Tensor = self.head(self.norm(x).mean(dim=1))
         return out
 
     def module_kinds(self) -> dict[str, str]:
         """What the paper calls the parts, by module path."""
-        kinds = {"stem": "stem", "head": "head"}
+        kinds = {"stem": "stem", "norm": "head", "head": "head"}
         for index, stage in self.stages.named_children():
             for place, block in stage.named_children():
                 kind = "FFN" if isinstance(block, InvertedResidual) else "downsampling"

@@ -102,7 +102,9 @@ def section(table: RunTable) -> Section | None:
             "Every part was built with the network's own shapes and measured alone in the same run, in rounds"
             " between those of the network. What a residual can hold: alone, a part finds its weights and"
             " inputs in nearer caches; in the network, a runtime fuses and keeps layouts across the borders"
-            " of parts. Inside the network is its profile's one inference, without layers of no part.",
+            " of parts. Inside the network is its profile's one inference, without layers of no part; a layer"
+            " that the runtime fused across a border counts for the first of the parts. Shares are of medians"
+            " over all rounds, the residual of the rounds in common, so they need not add up to all of it.",
         ),
     )
 

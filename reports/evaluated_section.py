@@ -157,7 +157,8 @@ def _notes(found: Sequence[Evaluation], results: Sequence[CaseResult]) -> list[s
     )
     if not all(any(is_of(one, result) for result in results) for one in found):
         notes.append(
-            "What belongs to no case has other weights, precision or file kind: no axis of this run has it."
+            "What belongs to no case has other weights, precision, file kind or runtime: no axis of this run"
+            " has it."
         )
     broken = [f"{one.file.name} {one.not_finite}" for one in found if one.not_finite]
     if broken:

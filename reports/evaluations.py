@@ -20,6 +20,11 @@ NOT_FINITE = -1  # in place of a predicted class: the outputs hold a NaN or an i
 TOP = 5
 NO_EAGER = np.zeros(0, np.int64)
 
+# In rows of before `backend` was kept: the backends with whose names their tools begin, and what a tool holds
+# that rounds what ONNX Runtime would not.
+NAMED_BY_TOOL = ("onnxruntime", "openvino", "torch", "interpreter")
+ROUNDED = "every value rounded"
+
 
 @dataclass(frozen=True, slots=True)
 class Share:
@@ -48,6 +53,7 @@ class EvaluatedFile:
     `key` is the artifact's, empty for a file of other origin; `model` None where nobody said what it is;
     `batch_size` the images of one inference. `sha256` of a folder is that of its files' names and sha256.
     `training` is the digest of the training whose weights these were, where they were evaluated and not kept.
+    `backend` is the name of what ran it (`onnxruntime`, `interpreter`), empty in rows of before it was kept.
     """
 
     name: str
@@ -60,11 +66,20 @@ class EvaluatedFile:
     flavour: str = ""
     model: ModelSpec | None = None
     training: str = ""
+    backend: str = ""
+
+    @property
+    def run_by(self) -> str:
+        """The backend; where it was not kept what the tool's name tells, empty where that tells nothing."""
+        named = self.tool.partition(" ")[0]
+        told = named if named in NAMED_BY_TOOL and ROUNDED not in self.tool else ""
+        return self.backend or told
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON value; `training`, which came later than the first rows, only where there is one."""
+        """Plain JSON value; what came later than the first rows only where there is any."""
         value = {**asdict(self), "model": self.model.to_dict() if self.model else None}
-        return value if self.training else {name: value[name] for name in value if name != "training"}
+        later = {"training": self.training, "backend": self.backend}
+        return {name: each for name, each in value.items() if later.get(name) != ""}
 
     @staticmethod
     def from_dict(value: Mapping[str, Any]) -> EvaluatedFile:
@@ -136,9 +151,19 @@ class Evaluation:
         return self._within(TOP) if self.outputs > TOP else None
 
     @cached_property
+    def differing(self) -> Samples:
+        """Places of the images for which the file and its eager form do not predict the same class.
+
+        Among them are those for which neither predicts any. Empty where the eager form was not run.
+        """
+        if not self.eager.size:
+            return NO_EAGER
+        return np.flatnonzero((self.predicted != self.eager) | (self.predicted == NOT_FINITE))
+
+    @cached_property
     def agreement(self) -> Share | None:
         """Images for which the file and its eager form predict the same class."""
-        return Share(int((self.predicted == self.eager).sum()), self.count) if self.eager.size else None
+        return Share(self.count - self.differing.size, self.count) if self.eager.size else None
 
     @cached_property
     def eager_top1(self) -> Share | None:

@@ -165,13 +165,37 @@ def _accuracy(each: Matched) -> Cell:
 
 
 def _findings(matched: Sequence[Matched]) -> tuple[str, ...]:
-    unmatched = (f"{each.model}: {each.finding}." for each in matched if each.within in ("no", "undecided"))
+    unmatched = (_unmatched(each) for each in matched if each.within in ("no", "undecided"))
     return (*sentences(matched), *unmatched)
+
+
+def _unmatched(each: Matched) -> str:
+    """What the search said, which may be the opposite, and what the rounds after it say."""
+    assert each.comparison is not None
+    ratio = each.comparison.ratio
+    searched = f"the search said: {each.finding}; " if each.finding else ""
+    share = f"within {100 * each.comparison.delta:g} %"
+    judged = f"not {share}" if each.within == "no" else f"undecided if {share}"
+    return (
+        f"{each.model}: {searched}the fresh rounds: {fmt.ratio_interval(ratio.value, ratio.low, ratio.high)},"
+        f" {judged}."
+    )
 
 
 def _notes(matched: Sequence[Matched]) -> tuple[str, ...]:
     fresh = "Ratios are of fresh rounds, all networks in turns; none of the search's is in them."
-    return (fresh, *_same(matched), *_untrained(matched), *notes(matched))
+    return (fresh, *_tests(matched), *_same(matched), *_untrained(matched), *notes(matched))
+
+
+def _tests(matched: Sequence[Matched]) -> tuple[str, ...]:
+    """What decides the column "within", which is another interval than the one beside it."""
+    tolerance = next((f"{100 * each.comparison.delta:g} %" for each in matched if each.comparison), "")
+    if not tolerance:
+        return ()
+    return (
+        f"Within {tolerance}: yes where the 90 % interval lies inside (two one-sided tests at 5 % each),"
+        " which is narrower than that of 95 % shown; no where that of 95 % lies outside; else undecided.",
+    )
 
 
 def _same(matched: Sequence[Matched]) -> tuple[str, ...]:

@@ -1,7 +1,8 @@
 """Which evaluation tells a measured case's accuracy, and how an accuracy with its interval is written.
 
 Published accuracies are of others' weights. A case has a measured one only if what was evaluated is what it
-runs: the same file, or the same network with the same weights in the same precision.
+runs: the same file, or the same network with the same weights in the same precision, run by the same runtime
+where that decides how it is rounded.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from reports.records import CaseResult, StoredRun
 from reports.tables import Facet, RunTable, fused_facets
 
 QUANTIZED = "int8"  # what a calibration makes of a network depends on more than its name
+EXACT = "fp32"  # what any runtime computes alike; others round in their own ways
+# The one program that evaluates what another runs: Core ML itself evaluates nothing here.
+STANDS_FOR = {"interpreter": "coreml"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +33,15 @@ class MeasuredGroup:
 def is_of(evaluation: Evaluation, result: CaseResult) -> bool:
     """Whether what was evaluated computes what the case runs.
 
-    fp32 is fp32 in any file; what another precision makes of a network depends on the kind of file; a
-    quantized one only speaks for itself. A case of somebody's ONNX file is that file. A case whose runtime
-    computes in another precision than its file holds (OpenVINO in bf16) has none: no evaluation does that.
+    fp32 is fp32 in any file and runtime; what another precision makes of a network depends on the runtime,
+    which may share the file with others, and on the kind of file; a quantized one only speaks for itself. A
+    case of somebody's ONNX file is that file. A case whose runtime computes in another precision than its
+    file holds (OpenVINO in bf16) has none: no evaluation does that.
     """
     file, case, artifact = evaluation.file, result.case, result.artifact
     if file.precision != case.precision or (artifact and artifact.precision != case.precision):
+        return False
+    if file.precision != EXACT and STANDS_FOR.get(file.run_by, file.run_by) != case.backend:
         return False
     if artifact is not None and file.key and file.key == artifact.key:
         return True
@@ -42,7 +49,7 @@ def is_of(evaluation: Evaluation, result: CaseResult) -> bool:
     if not own and file.model != case.model:
         return False
     same_kind = artifact is not None and artifact.kind == file.kind
-    return file.precision == "fp32" or (same_kind and (own or file.precision != QUANTIZED))
+    return file.precision == EXACT or (same_kind and (own or file.precision != QUANTIZED))
 
 
 def newest(evaluations: Iterable[Evaluation]) -> list[Evaluation]:

@@ -20,7 +20,8 @@ NOTE = (
     "τ is 1 where the predictor puts the cases in the order of the latencies measured here, 0 where it says"
     " nothing about it, −1 where the order is reversed; beside each dot stand τ and the number of cases."
     " Differences inside the noise, or inside the reading error of a plot, are ties. The 95 % interval speaks"
-    f" of other cases like these, and takes {MIN_CASES_FOR_INTERVAL} of them or more. A hollow mark compares"
+    f" of other cases like these, and takes {MIN_CASES_FOR_INTERVAL} of them or more, each for itself: with"
+    " families whose networks resemble each other, or many ties, it is too narrow. A hollow mark compares"
     " with latencies that others published on another device: ranks, not times."
 )
 

@@ -22,9 +22,9 @@ WEIGHT_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1}
 TENSOR_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1, "uint8": 1, "int32": 4, "int64": 8}
 _NOTES = (
     "Operations are two for each multiply–accumulate. A case's least bytes are its weights once, in its"
-    " precision, and its input and output in fp32; what it moves between its layers comes on top, so its true"
-    " intensity is lower: its place is further left. The roof is the lower of the measured peak and intensity"
-    " times the measured bandwidth, of the same runtime, threads and device.",
+    " precision, and its input and output in the types that the file has; what it moves between its layers"
+    " comes on top, so its true intensity is lower: its place is further left. The roof is the lower of the"
+    " measured peak and intensity times the measured bandwidth, of the same runtime, threads and device.",
     "Bandwidth is that of a copy, read and written bytes alike, whose inputs take turns; where the last cache"
     " holds them all, it is that cache's. Above 100 %, a case computes less than its multiply–accumulates"
     " say, or met a quieter moment than the peak.",
@@ -149,7 +149,7 @@ def sentences(found: Mapping[tuple[str, str], Roof], under: Sequence[Point]) -> 
             f"{r.precision} {fmt.ratio(r.ops_per_s / base.ops_per_s)}" for r in of if base and r is not base
         ]
         gain = f" Against fp32 that is {fmt.listing(gains)}." if gains else ""
-        lines.append(f"{setting} computes at most {peaks}{copied}.{gain}")
+        lines.append(f"{setting} computes {peaks} in the fastest matrix product measured{copied}.{gain}")
     if under:
         best = max(under, key=lambda point: point.of_peak)
         least = min(under, key=lambda point: point.of_peak)

@@ -34,6 +34,7 @@ def test_a_foreign_file_has_the_accuracy_that_was_built_into_it(evaluate, projec
     with Store(project.folder / "results/bench.db", read_only=True) as store:
         (stored,) = store.evaluations()
     assert (stored.top1.hits, stored.images.name, stored.file.tool[:11]) == (15, "squares", "onnxruntime")
+    assert stored.file.backend == found["file"]["backend"] == "onnxruntime"
     assert stored.ranks.max() > 0
 
 
@@ -49,7 +50,8 @@ def test_openvino_and_an_open_batch_give_the_same(evaluate, tmp_path):
     pytest.importorskip("openvino", reason="openvino is not installed")
     file = colour_graph(tmp_path / "colour.onnx")
     answer = evaluate(file, "--backend", "openvino", "--json")
-    assert json.loads(answer.out)["top1"]["hits"] == 15, answer.err
+    found = json.loads(answer.out)
+    assert (found["top1"]["hits"], found["file"]["backend"]) == (15, "openvino"), answer.err
     answer = evaluate(colour_graph(tmp_path / "open.onnx", batch="N"), "--batch-size", "5", "--json")
     found = json.loads(answer.out)
     assert (found["top1"]["hits"], found["file"]["batch_size"]) == (15, 5)

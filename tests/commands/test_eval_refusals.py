@@ -37,6 +37,20 @@ def test_an_unreadable_image_is_skipped_and_counted(evaluate, tmp_path, images):
     assert "2 of 120 images of val cannot be read" in answer.err
 
 
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="no file here refuses to be read")
+def test_a_faulty_disk_ends_it_and_nothing_is_kept(evaluate, project, tmp_path, images):
+    """The first bytes of /proc/self/mem are mapped nowhere: reading them is an error of input."""
+    shutil.copytree(images, tmp_path / "copy")
+    faulty = tmp_path / "copy/val/red/5.png"
+    faulty.unlink()
+    faulty.symlink_to("/proc/self/mem")
+    answer = evaluate(colour_graph(tmp_path / "colour.onnx"), data=tmp_path / "copy")
+    assert answer.code == 1
+    assert answer.err == f"error: --data: {faulty}: Input/output error: see that its disk or share works\n"
+    assert answer.out == ""
+    assert stored(project) == 0
+
+
 def stored(project) -> int:
     path = project.folder / "results/bench.db"
     if not path.exists():

@@ -97,11 +97,41 @@ def test_the_table_has_ratio_accuracy_and_what_has_no_match(capsys):
     assert line.split()[1:6] == ["depth", "4,", "hidden", "94", "1.010×"]
     assert line.rstrip().endswith("96.00 [96.00, 96.00]")
     assert "98.00 [95.52, 100.00]" in out
-    assert "blocknet/convnext: no depth is within 3 %." in out
-    assert "blocknet/mbconv: 32 rounds do not tell." in out
+    told = " ".join(out.split())
+    assert "blocknet/convnext: the search said: no depth is within 3 %; the fresh rounds: 1.062×" in told
+    assert "blocknet/mbconv: the search said: 32 rounds do not tell; the fresh rounds: 1.030×" in told
     assert "say nothing of ImageNet" in out
     assert "One image is 0.27 %, so 0.1 % are 0.4 images." in " ".join(out.split())
     assert "stages" not in out
+
+
+def test_a_search_that_matched_and_fresh_rounds_that_do_not():
+    """Both are told, each as what it is: the search's sentence is no reason for the column beside it."""
+    searched = "depth 5 takes 1.012 of the reference's time, 95 % CI [1.001, 1.023]: within 3 %"
+    beyond = Matched("blocknet/convnext", "depth", 5, searched, compared(0.06))
+    unknown = Matched("blocknet/lsa", "depth", 5, searched, compared(0.03))
+    alone = Matched("blocknet/mbconv", "depth", 5, "", compared(-0.06))
+    told = document((MATCHED[0], beyond, unknown, alone))
+    assert [each["within"] for each in told["networks"]] == ["the reference", "no", "undecided", "no"]
+    assert told["findings"] == [
+        f"blocknet/convnext: the search said: {searched}; the fresh rounds: 1.062× [1.059, 1.065], not within"
+        " 3 %.",
+        f"blocknet/lsa: the search said: {searched}; the fresh rounds: 1.030× [1.027, 1.033], undecided if"
+        " within 3 %.",
+        "blocknet/mbconv: the fresh rounds: 0.942× [0.939, 0.945], not within 3 %.",
+    ]
+
+
+def test_the_interval_that_decides_is_named():
+    """Equivalent by two tests at 5 % each, though the interval of 95 % beside it reaches beyond 3 %."""
+    comparison = compared(0.027, spread=0.0022)
+    assert comparison.ratio.high is not None
+    assert comparison.ratio.high > 1.03
+    found = Matched("blocknet/lsa", "depth", 5, "", comparison)
+    assert found.within == "yes"
+    notes = section((MATCHED[0], found), "title").notes
+    assert any("the 90 % interval lies inside (two one-sided tests at 5 % each)" in note for note in notes)
+    assert not any("one-sided" in note for note in section((MATCHED[0],), "title").notes)
 
 
 def test_patterns_that_are_one_network_are_told():

@@ -60,6 +60,20 @@ def test_the_authors_own_table_goes_before_others(family):
     assert figures[0].source.endswith(setting)
 
 
+def test_of_equal_tables_the_authors_own_is_taken():
+    names = [f"timm/swin_{size}_patch4_window7_224" for size in ("tiny", "small", "base")]
+    figures = published_figures(run_of(*names))
+    assert [(f.top1, f.source.startswith("microsoft/Swin-Transformer README")) for f in figures] == [
+        (81.2, True), (83.2, True), (83.5, True)
+    ]  # fmt: skip
+
+
+def test_a_network_has_the_same_accuracy_in_every_run():
+    networks = networks_of_variants()
+    alone = [figure for network in networks for figure in published_figures(run_at([network]))]
+    assert alone == list(published_figures(run_at(networks)))
+
+
 def test_the_figure_of_a_paper_comes_whole():
     points = [p for p in published_points(run_of("nextvit_small")) if p.latency.setup == T4]
     assert len(points) == 34

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import resource
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from models.errors import DataError, UnreadableImageError
+from models.errors import DataError, ReadingError, UnreadableImageError
 from models.image_data import Unreadable, eval_transform, open_data, preprocessing
 from models.image_loading import (
     AHEAD_BYTES,
@@ -23,6 +27,8 @@ from models.image_loading import (
     eval_lists,
     seeded,
 )
+
+FAULTY = Path("/proc/self/mem")  # its first bytes are mapped nowhere: reading them is an error of input
 
 
 def image(path: Path, shade: int = 128, size: tuple[int, int] = (20, 12)) -> Path:
@@ -123,6 +129,59 @@ def test_a_truncated_jpeg_is_unreadable(folder):
         data.load(0)
 
 
+def test_a_missing_image_is_unreadable_and_a_missing_folder_is_not(folder):
+    """One file may have been removed; a folder goes with its disk, and with it all that it holds."""
+    data = open_data(folder, "val")
+    Path(data.sources[0]).unlink()
+    with pytest.raises(UnreadableImageError, match="No such file"):
+        data.load(0)
+    (folder / "val/ant").rename(folder / "elsewhere")
+    with pytest.raises(ReadingError, match=r"val/ant/1\.png: its folder is gone.* mounted"):
+        data.load(1)
+
+
+def test_no_open_file_left_is_no_unreadable_image(folder):
+    data = open_data(folder, "val")
+    data.load(0)  # Pillow opens files of its own first
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.open(os.devnull, os.O_RDONLY)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+    try:
+        with pytest.raises(ReadingError, match=r"0\.png: Too many open files: raise the limit"):
+            data.load(0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no other system holds a process to its address space")
+def test_no_memory_left_is_no_unreadable_image(folder):
+    path = folder / "val/ant/0.png"
+    Image.new("1", (12_000, 10_000)).save(path)  # 120 MB once it is decoded, 480 MB as RGB
+    data = open_data(folder, "val")
+    mapped = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (mapped + 2**26, hard))
+    try:
+        with pytest.raises(ReadingError, match=r"0\.png: out of memory while it was decoded"):
+            data.load(0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+@pytest.mark.skipif(not FAULTY.exists(), reason="no file of this system refuses to be read")
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_faulty_disk_ends_the_loading_in_one_line(folder, workers):
+    path = folder / "val/ant/0.png"
+    path.unlink()
+    path.symlink_to(FAULTY)
+    data = open_data(folder, "val")
+    with pytest.raises(ReadingError) as caught:
+        list(eval_batches(data, plain(data), batch_size=2, workers=workers))
+    assert str(caught.value) == f"{path}: Input/output error: see that its disk or share works"
+    assert multiprocessing.active_children() == []  # though the error and its frames are still here
+
+
 def test_a_training_batch_stays_full(folder):
     data = open_data(folder, "train")
     many = type(data)("many", "train", data.classes, np.tile(data.labels, 50), data.sources * 50)
@@ -209,6 +268,14 @@ def test_preprocessing_follows_timm_and_the_official_code():
     clip = preprocessing("timm/vit_base_patch16_clip_224.openai", resolution=224)
     assert clip.mean == pytest.approx((0.48145466, 0.4578275, 0.40821073))
     assert preprocessing("nextvit_micro", resolution=32, fills_frame=True).crop_pct == 1.0
+
+
+def test_a_network_that_timm_tests_at_another_side_has_the_crop_of_that_side():
+    """resnet50.a1_in1k: 224 with 0.95, tested at 288 with 1.0."""
+    crops = {side: preprocessing("timm/resnet50.a1_in1k", resolution=side) for side in (224, 256, 288)}
+    assert {side: steps.crop_pct for side, steps in crops.items()} == {224: 0.95, 256: 0.95, 288: 1.0}
+    assert crops[288].resolution == 288
+    assert preprocessing("timm/resnet18.tv_in1k", resolution=288).crop_pct == 0.875  # it has no such side
 
 
 def test_the_eval_transform_crops_the_middle_and_normalizes():

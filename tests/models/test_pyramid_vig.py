@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import models
 from models.folding import fuse_all
-from models.pyramid_vig import Grapher, NearestNeighbours, largest_of, position_closeness
+from models.pyramid_vig import Grapher, NearestNeighbours, dilations_of, largest_of, position_closeness
 from models.spec import ModelSpec
 
 
@@ -75,6 +75,13 @@ def test_grapher_in_onnx_runtime_chooses_the_same_neighbours(tmp_path, scramble)
     (output,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
     moved = (torch.from_numpy(output) - expected).abs().amax(dim=1) > 1e-4 * expected.abs().max()
     assert moved.sum() <= 1  # of 128 positions: two neighbours may be equally near but for rounding
+
+
+def test_every_block_has_nine_neighbours_and_reaches_further_with_the_depth(tiny):
+    assert dilations_of(12) == [1] * 4 + [2] * 4 + [3] * 4
+    assert dilations_of(24)[-4:] == [5] * 4
+    found = [m for m in tiny[0].modules() if isinstance(m, NearestNeighbours)]
+    assert [(m.count, m.dilation) for m in found] == [(9, dilation) for dilation in dilations_of(12)]
 
 
 @pytest.fixture(scope="module")

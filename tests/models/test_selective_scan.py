@@ -117,12 +117,13 @@ def test_mixer_sums_four_scans_of_the_features_in_snake_order(scramble):
         step, enters, leaves = mixer.parameters_of_x(x).split((1, 16, 16), dim=2)
         step = torch.nn.functional.softplus(mixer.step(step))
         expected = torch.zeros_like(x)
-        for index, order in enumerate(snakes(3)):
+        orders = snakes(3)
+        for order, ways in zip(orders, arrivals(orders, 3), strict=True):
             y = one_after_another(
                 x[:, order],
                 step,
                 a=-mixer.decay_log.exp(),
-                b=enters + mixer.direction[index],
+                b=enters + mixer.direction[ways],
                 c=leaves,
                 d=mixer.skip,
             )

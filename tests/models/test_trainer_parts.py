@@ -65,6 +65,17 @@ def test_norms_and_biases_do_not_decay(tmp_path):
         assert decays[id(parameter)] == (0.05 if parameter.ndim > 1 else 0.0), name
 
 
+def test_what_a_network_names_itself_does_not_decay_either(tmp_path):
+    request = TrainRequest("timm/test_vit", SMALL, tmp_path, (("img_size", 16), ("patch_size", 4)))
+    made = Learner(plan(request, CPU), request, CPU.device)
+    decays = {id(p): group["weight_decay"] for group in made.optimizer.param_groups for p in group["params"]}
+    free = {name for name, p in made.net.named_parameters() if p.ndim > 1 and not decays[id(p)]}
+    assert free == {"pos_embed", "cls_token"}
+    vectors = [p for p in made.net.parameters() if p.ndim <= 1]
+    assert {decays[id(p)] for p in vectors} == {0.0}
+    assert set(decays.values()) == {0.0, 0.05}
+
+
 def test_the_average_is_what_the_formula_says(tmp_path):
     """Decay 0.9 after a warm-up of 1 - (1 + n)^(-2/3), n from the step before: 0, 0, 0.37, 0.52, ..."""
     made = learner(tmp_path, chosen=SMALL.model_copy(update={"ema_decay": 0.9}))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import resource
+import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,6 +23,7 @@ from models.recipe import Recipe, RecipeError
 from models.trainer import Trainer, train
 from models.training_files import SaveError
 from models.training_request import Epoch, TrainingStopped, TrainRequest
+from models.training_stops import stops
 
 RECIPE = Recipe(resolution=16, epochs=4, batch_size=8, warmup_epochs=1, stochastic_depth=0.1, mixup=0.1)
 STEPS = 5  # an epoch has: 40 images in batches of 8
@@ -92,6 +95,39 @@ def test_a_worker_that_is_killed_stops_it_and_says_what_to_change(request_for, n
     assert [epoch.epoch for epoch in result.epochs] == [1, 2, 3, 4]
 
 
+def test_memory_that_the_cpu_has_not_stops_it(tmp_path):
+    """A request for 4 PiB, which PyTorch refuses with a plain RuntimeError."""
+    with (
+        pytest.raises(TrainingStopped, match="out of memory in step 1: take the batch in more parts;"),
+        stops(lambda: "step 1", tmp_path, compiled=False),
+    ):
+        torch.empty(2**50)
+
+
+class _Hungry(torch.utils.data.Dataset):
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return torch.empty(2**50)
+
+
+def test_memory_that_a_worker_has_not_is_told_as_its_own(tmp_path):
+    with (
+        pytest.raises(TrainingStopped, match=r"a process that loads images ended in step 1: .*--workers"),
+        stops(lambda: "step 1", tmp_path, compiled=False),
+    ):
+        next(iter(torch.utils.data.DataLoader(_Hungry(), num_workers=1)))
+
+
+def test_another_error_is_not_taken_for_it(tmp_path):
+    with (
+        pytest.raises(RuntimeError, match="must match the size"),
+        stops(lambda: "step 1", tmp_path, compiled=False),
+    ):
+        torch.add(torch.ones(2), torch.ones(3))
+
+
 def test_one_set_of_workers_loads_both_splits(request_for, new_watcher):
     watcher = new_watcher()
     seen: list[set[int | None]] = []
@@ -141,6 +177,25 @@ def test_unreadable_images_are_named_once_and_left_out(request_for, stripes, tmp
     result = train(request_for(data=copies, recipe=changed(epochs=2)), watcher)
     assert [note for note in watcher.notes if str(bad) in note] == watcher.notes
     assert len(watcher.notes) == len(result.unreadable) == 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="no file here refuses to be read")
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_faulty_disk_stops_it_and_leaves_no_image_out(request_for, stripes, tmp_path, new_watcher, workers):
+    """The first bytes of /proc/self/mem are mapped nowhere: reading them is an error of input."""
+    shutil.copytree(stripes, tmp_path / "copy")
+    faulty = tmp_path / "copy/val/level/00.png"
+    faulty.unlink()
+    faulty.symlink_to("/proc/self/mem")
+    request, watcher = request_for(data=tmp_path / "copy", workers=workers), new_watcher()
+    with pytest.raises(TrainingStopped) as caught:
+        train(request, watcher)
+    assert re.fullmatch(
+        rf"an image is not read in epoch \d, step \d of {4 * STEPS}: {re.escape(str(faulty))}: Input/output"
+        r" error: see that its disk or share works; the last whole checkpoint is .*state\.safetensors",
+        str(caught.value),
+    ), str(caught.value)
+    assert watcher.notes == []
 
 
 def test_too_many_unreadable_images_stop_before_anything_is_written(

@@ -106,7 +106,7 @@ def older(stripes: Path, tmp_path: Path, train_one_epoch: Callable) -> TrainRequ
     path = request.output / files.STATE
     with safe_open(path, framework="pt") as file:
         facts = json.loads(file.metadata()[files.FACTS])
-    for key in ("files", "teacher_weights", "new_classifier"):
+    for key in ("files", "teacher_weights", "new_classifier", "surroundings"):
         del facts[key]
     save_file(load_file(path), path, {files.FACTS: json.dumps(facts)})
     return replace(request, resume=True)

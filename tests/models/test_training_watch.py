@@ -26,6 +26,20 @@ def test_it_tells_what_each_step_gave():
     assert watched([2.0, 3.0], scaled=False) == [Seen(0, 0.1, 1.0, 2.0), Seen(1, 0.1, 1.0, 3.0)]
 
 
+@pytest.mark.gpu
+def test_on_a_gpu_a_step_is_seen_while_the_next_one_works():
+    if not torch.cuda.is_available():
+        pytest.skip("no NVIDIA GPU")
+    watch = Watch(lambda step: f"step {step}", lambda: "kept", scaled=False)
+    watch.begin(0, rate=0.1, loss=torch.tensor(1.0, device="cuda"), norm=torch.tensor(2.0, device="cuda"))
+    torch.cuda._sleep(2 * 10**9)  # cycles: about a second
+    queued = torch.cuda.Event()
+    queued.record()
+    assert watch.settle() == Seen(0, 0.1, 1.0, 2.0)
+    assert not queued.query()
+    torch.cuda.synchronize()
+
+
 @pytest.mark.parametrize("loss", [NAN, INF])
 @pytest.mark.parametrize("scaled", [True, False])
 def test_a_loss_that_is_not_finite_stops_at_once(loss, scaled):

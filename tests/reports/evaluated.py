@@ -23,6 +23,8 @@ def evaluation(
     data: str = "pets",
     images: str = "a" * 64,
     skipped: int = 0,
+    tool: str = "onnxruntime 1.31.1",
+    backend: str = "",
     at_ns: int = 1_763_689_800_000_000_000,
 ) -> Evaluation:
     """The first `right` images are hits, the others second; eager has its first `eager_right` right."""
@@ -37,7 +39,7 @@ def evaluation(
         2_000_000_000,
         "python bench.py eval FILE --data pets",
         EvaluatedFile(
-            "net.onnx", kind, sha256 or f"{right:064d}", precision, "onnxruntime 1.31.1", 8, key, "", model
+            "net.onnx", kind, sha256 or f"{right:064d}", precision, tool, 8, key, "", model, backend=backend
         ),
         ImageSet(data, "val", images, CLASSES, skipped, "bicubic, center crop 0.875, 224x224"),
         len(CLASSES),

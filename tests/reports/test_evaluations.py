@@ -73,6 +73,38 @@ def test_an_output_that_is_not_finite_is_counted_and_wrong(evaluated):
     assert (broken.not_finite, broken.top1.hits) == (4, 96)
 
 
+def test_outputs_that_are_not_finite_on_both_sides_do_not_agree(evaluated):
+    """No prediction is no equal prediction: agreement and what differs are all images, each once."""
+    from dataclasses import replace
+
+    from commands.eval_text import differences
+
+    one = evaluated.evaluation(NET, right=100, eager_right=98)
+    predicted, eager = one.predicted.copy(), one.eager.copy()
+    predicted[:3], eager[1:5] = NOT_FINITE, NOT_FINITE  # 0: the file's alone, 1 and 2: both, 3 and 4: eager's
+    broken = replace(one, predicted=predicted, eager=eager)
+    assert broken.agreement is not None
+    assert broken.agreement.hits == 93
+    assert broken.differing.tolist() == [0, 1, 2, 3, 4, 98, 99]
+    told = differences(broken, [str(index) for index in range(100)])
+    assert [each["image"] for each in told] == ["0", "1", "2", "3", "4", "98", "99"]
+    assert [(each["predicted"], each["eager"]) for each in told[:2]] == [("", "cat"), ("", "")]
+    assert differences(evaluated.evaluation(NET), ["x"] * 100) == []
+
+
+def test_the_backend_is_kept_and_rows_of_before_are_told_by_their_tool(store, evaluated):
+    store.add_evaluation(evaluated.evaluation(NET, backend="openvino"))
+    store.add_evaluation(evaluated.evaluation(NET))
+    with closing(sqlite3.connect(store.path)) as raw:
+        rows = raw.execute("SELECT facts FROM evaluations ORDER BY evaluation_id").fetchall()
+    kept, before = (json.loads(facts)["file"] for (facts,) in rows)
+    assert kept["backend"] == "openvino"
+    assert "backend" not in before
+    assert [(one.file.backend, one.file.run_by) for one in store.evaluations()] == [
+        ("openvino", "openvino"), ("", "onnxruntime"),
+    ]  # fmt: skip
+
+
 def test_an_evaluation_comes_back_as_it_was_stored(store, evaluated):
     stored = [evaluated.evaluation(NET, eager_right=93, skipped=2), evaluated.evaluation(None, right=3)]
     assert [store.add_evaluation(one) for one in stored] == [1, 2]

@@ -85,7 +85,8 @@ def test_what_a_runtime_lowers_by_itself_has_no_evaluation(sample, evaluated):
         evaluated.evaluation(SMALL, kind="checkpoint"),
     ):
         assert not measured_accuracy.is_of(one, lowered)
-    assert measured_accuracy.is_of(evaluated.evaluation(SMALL, precision="bf16"), case)  # a bf16 file
+    bf16_file = evaluated.evaluation(SMALL, precision="bf16", backend="openvino")
+    assert measured_accuracy.is_of(bf16_file, case)
 
 
 def test_a_case_of_a_users_file_has_that_files_accuracy(sample, evaluated):
@@ -95,6 +96,62 @@ def test_a_case_of_a_users_file_has_that_files_accuracy(sample, evaluated):
     assert measured_accuracy.is_of(mine, case)
     assert not measured_accuracy.is_of(dataclasses.replace(mine, file=dataclasses.replace(
         mine.file, sha256="b" * 64)), case)  # fmt: skip
+    assert not measured_accuracy.is_of(mine, result(sample, Case(spec, "openvino", precision="int8")))
+
+
+TOOLS = {"onnxruntime": "onnxruntime 1.31.1 CPUExecutionProvider", "openvino": "openvino 2026.3.0-1"}
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["backend kept", "told by the tool"])
+def test_a_file_that_two_runtimes_share_has_an_accuracy_for_each(sample, evaluated, kept):
+    """One int8 file, one key: what a runtime makes of it is its own. In fp32 both compute the same."""
+    shared = result(sample, Case(SMALL, "onnxruntime", precision="int8"))
+    cases = {name: dataclasses.replace(shared.case, backend=name) for name in TOOLS}
+    results = {name: dataclasses.replace(shared, case=case) for name, case in cases.items()}
+    found = {
+        name: evaluated.evaluation(
+            None, right=right, key=shared.artifact.key, precision="int8", sha256="f" * 64, tool=TOOLS[name],
+            backend=name if kept else "",
+        )
+        for name, right in (("onnxruntime", 90), ("openvino", 80))
+    }  # fmt: skip
+    every = list(found.values())
+    assert measured_accuracy.newest(every) == every
+    for name in TOOLS:
+        assert measured_accuracy.of_case(results[name], every) == [found[name]]
+    for name in TOOLS:
+        fp32 = result(sample, Case(SMALL, name))
+        both = [
+            evaluated.evaluation(SMALL, tool=tool, backend=other if kept else "")
+            for other, tool in TOOLS.items()
+        ]
+        assert all(measured_accuracy.is_of(one, fp32) for one in both)
+
+
+@pytest.mark.parametrize(
+    ("tool", "backend"),
+    [
+        ("a tool of another kind 1.0", ""),
+        ("onnxruntime 1.31.1, every value rounded as the file's types say", ""),
+        ("onnxruntime 1.31.1, every value rounded as the file's types say", "rounding"),
+    ],
+)
+def test_what_ran_otherwise_or_is_not_known_speaks_for_fp32_alone(sample, evaluated, tool, backend):
+    for precision, speaks in (("fp32", True), ("int8", False)):
+        case = result(sample, Case(SMALL, "onnxruntime", precision=precision))
+        one = evaluated.evaluation(
+            SMALL, key=case.artifact.key, precision=precision, tool=tool, backend=backend
+        )
+        assert measured_accuracy.is_of(one, case) == speaks
+
+
+@pytest.mark.parametrize("backend", ["", "interpreter"])
+def test_the_interpreter_speaks_for_core_ml_packages_alone(sample, evaluated, backend):
+    tool = "interpreter of Core ML programs, not Apple's kernels"
+    for name, speaks in (("coreml", True), ("onnxruntime", False)):
+        case = result(sample, Case(SMALL, name, precision="fp16"))
+        one = evaluated.evaluation(SMALL, key=case.artifact.key, precision="fp16", tool=tool, backend=backend)
+        assert measured_accuracy.is_of(one, case) == speaks
 
 
 def test_the_newest_evaluation_of_a_file_counts(evaluated):
