@@ -35,11 +35,12 @@ def print_compared(compared: Compared, console: Console, *, verdict: str) -> Non
     console.print(Text(f"B  {fmt.printable(compared.b.title)}"))
     console.print(Text(compared.question, style="bold"))
     console.print()
-    _print_cases(compared, console)
-    _print_flags(compared, console)
     left_out = left_out_lines(compared)
-    if left_out:
-        console.print()
+    if compared.cases:
+        _print_cases(compared, console)
+        _print_flags(compared, console)
+        if left_out:
+            console.print()
     for text in left_out:
         console.print(Padding(Text(text, style="dim"), (0, 0, 0, 2), expand=False))
     console.print()
@@ -56,9 +57,9 @@ def markdown(compared: Compared, *, title: str, verdict: str) -> str:
         "",
         f"**{_escaped(verdict)}**",
         "",
-        f"| case | A | B | {_ratio_head()} | verdict |",
-        "|---|---:|---:|---:|---|",
     ]
+    if compared.cases:
+        lines += [f"| case | A | B | {_ratio_head()} | verdict |", "|---|---:|---:|---:|---|"]
     for row in compared.cases:
         said = f"{row.state.upper() if row.state == 'regressed' else row.state}"
         said = f"{said}, {row.advice}" if row.advice else said

@@ -165,6 +165,7 @@ def test_the_same_file_cannot_have_regressed(project, stored):
     assert answer.code == 0, answer.err
     assert "The very same file (1)" in answer.out
     assert "1 of the very same file" in " ".join(answer.out.split())
+    assert "verdict" not in answer.out  # no head of a table without lines
     assert stored.digest_of(project.folder / "results") == before
 
 
