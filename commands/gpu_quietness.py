@@ -7,20 +7,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from importlib import util
-from pathlib import Path
 from typing import Any
 
 from commands.finding import Finding
-from runners.gpu_readings import SLOWDOWN_REASONS
+from runners import environment
+from runners.gpu_readings import slowdown_reasons
 
 HOT_C = 80
-DRIVER = Path("/dev/nvidiactl")
 
 
 def findings() -> Iterator[Finding]:
     """Of every card that NVML knows; none without a driver."""
-    if not DRIVER.exists() or util.find_spec("pynvml") is None:
+    if not environment.nvml_may_answer():
         return
     import pynvml
 
@@ -85,8 +83,7 @@ class Card:
             yield Finding(self._name, "note", f"it is {degrees} °C hot", "let it cool, or lock a lower clock")
 
     def _slowed(self) -> Iterator[Finding]:
-        bits = self._asked("nvmlDeviceGetCurrentClocksThrottleReasons") or 0
-        reasons = [text for bit, text in SLOWDOWN_REASONS.items() if bits & bit]
+        reasons = slowdown_reasons(self._asked("nvmlDeviceGetCurrentClocksThrottleReasons") or 0)
         if reasons:
             yield Finding(self._name, "note", f"it runs below its clocks now: {', '.join(reasons)}")
 

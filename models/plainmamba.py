@@ -2,9 +2,6 @@
 
 Equal blocks of one width on 14x14 tokens, each with four selective scans along snakes ("Continuous 2D
 Scanning") that know which way they came ("Direction-Aware Updating"); learned positions fix the image at 224.
-
-Only the features are put in the order of a snake: steps, B and C stay in raster order, as published. The
-published code adds the bias of the steps twice; here it is added once, so published weights need it doubled.
 """
 
 from __future__ import annotations
@@ -16,57 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from models.layers import ConvBN
-from models.selective_scan import selective_scan_in_chunks
-from models.snakes import MOVES, arrivals, snakes
+from models.snake_scan import SnakeScan
 
 SIDE = 14  # of the map of tokens, at 224
-STATES = 16
 EXPANSION = 2
 STEM_CHANNELS = 64
-STEPS = (1e-3, 0.1)  # the range of the scans' steps at first (Mamba, arXiv 2312.00752, section 3.6)
-
-
-class SnakeScan(nn.Module):
-    """The sum of four selective scans of one step, B and C; B is moved by a learned offset for each way."""
-
-    order: Tensor
-    place: Tensor
-    arrival: Tensor
-
-    def __init__(self, channels: int, *, rank: int) -> None:
-        super().__init__()
-        self.rank = rank
-        self.parameters_of_x = nn.Linear(channels, rank + 2 * STATES, bias=False)
-        self.step = nn.Linear(rank, channels)
-        self.decay_log = nn.Parameter(torch.arange(1, STATES + 1.0).log().repeat(channels, 1))
-        self.skip = nn.Parameter(torch.ones(channels))
-        self.direction = nn.Parameter(torch.zeros(len(MOVES), STATES))
-        order = snakes(SIDE)
-        self.register_buffer("order", order.flatten(), persistent=False)
-        self.register_buffer("place", order.argsort(dim=1), persistent=False)
-        self.register_buffer("arrival", arrivals(order, SIDE), persistent=False)
-        self._spread_steps()
-
-    def _spread_steps(self) -> None:
-        least, most = (math.log(step) for step in STEPS)
-        with torch.no_grad():
-            steps = self.step.bias.uniform_(least, most).exp()
-            self.step.bias.copy_(steps + (-(-steps).expm1()).log())  # softplus gives `steps` again
-
-    def forward(self, x: Tensor) -> Tensor:  # (B, N, C)
-        b, n, c = x.shape
-        step, enters, leaves = self.parameters_of_x(x).split((self.rank, STATES, STATES), dim=2)
-        y = selective_scan_in_chunks(
-            x[:, self.order].reshape(b, 4, n, c),
-            nn.functional.softplus(self.step(step))[:, None],
-            a=-self.decay_log.exp(),
-            b=enters[:, None] + self.direction[self.arrival],
-            c=leaves[:, None],
-            d=self.skip,
-            chunk=SIDE,
-        )  # (B, 4, N, C)
-        first, second, third, fourth = (y[:, index, self.place[index]] for index in range(4))
-        return first + second + third + fourth
 
 
 class PlainMambaBlock(nn.Module):
@@ -80,7 +31,7 @@ class PlainMambaBlock(nn.Module):
         self.expand = nn.Linear(channels, 2 * inner)
         self.dwconv = nn.Conv2d(inner, inner, 7, padding=3, groups=inner)
         self.act = nn.SiLU()
-        self.scan = SnakeScan(inner, rank=math.ceil(channels / 16))
+        self.scan = SnakeScan(inner, side=SIDE, rank=math.ceil(channels / 16))
         self.project = nn.Linear(inner, channels)
         self.local: nn.Module | None = None
         if local:

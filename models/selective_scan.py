@@ -10,47 +10,22 @@ import torch
 from torch import Tensor
 
 
-def selective_scan(u: Tensor, delta: Tensor, *, a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
-    """`h_t = exp(delta_t a) h_(t-1) + delta_t b_t u_t` from `h_0 = 0`, and `y_t = c_t h_t + d u_t`.
-
-    `u` and `delta` are (B, L, D), `a` is (D, S) with S states, `b` and `c` are (B, L, S), `d` is (D). Gives
-    (B, L, D).
-    """
-    step = delta[..., None]  # (B, L, D, 1)
-    decay = (step * a).exp()  # (B, L, D, S)
-    states = _scan(decay, step * u[..., None] * b[:, :, None])
-    return (states @ c[..., None]).squeeze(3) + d * u
-
-
-def _scan(decay: Tensor, entering: Tensor) -> Tensor:
-    """`h_t = decay_t h_(t-1) + entering_t` along dimension 1, in log2(L) rounds of doubled reach.
-
-    After a round of reach r, `entering_t` sums what came in over the last 2r steps and `decay_t` is their
-    product. Nothing is divided, so a decay of nearly 0 does no harm.
-    """
-    length, reach = entering.shape[1], 1
-    while reach < length:
-        carried = decay[:, reach:] * entering[:, :-reach]
-        entering = torch.cat((entering[:, :reach], entering[:, reach:] + carried), dim=1)
-        decay = torch.cat((decay[:, :reach], decay[:, reach:] * decay[:, :-reach]), dim=1)
-        reach *= 2
-    return entering
-
-
-def selective_scan_in_chunks(
+def selective_scan(
     u: Tensor, delta: Tensor, *, a: Tensor, b: Tensor, c: Tensor, d: Tensor, chunk: int
 ) -> Tensor:
-    """G scans of equal steps at once: as `selective_scan`, for longer sequences, with five axes at most.
+    """`h_t = exp(delta_t a) h_(t-1) + delta_t b_t u_t` from `h_0 = 0`, and `y_t = c_t h_t + d u_t`: G scans
+    of equal steps at once, with five axes at most.
 
-    `u` is (B, G, L, D), `delta` (B, 1, L, D), `b` (B, G, L, S), `c` (B, 1, L, S); gives (B, G, L, D). Inside
-    chunks of `chunk` steps, which must divide L, it goes step by step, in all chunks at once; then from chunk
-    to chunk. So each state is touched a few times, and not in every one of log2(L) rounds.
+    `u` is (B, G, L, D), `delta` (B, 1, L, D), `b` (B, G, L, S) and `c` (B, 1, L, S) with S states, `a` is
+    (D, S), `d` (D); gives (B, G, L, D). Inside chunks of `chunk` steps, which must divide L, it goes step by
+    step, in all chunks at once; then from chunk to chunk. So each state is touched a few times. A scan of
+    doubled reach touches it in every one of log2(L) rounds, which is slower even at 49 steps.
     """
     chunks = u.shape[2] // chunk
     u_by_step, delta, b, c = (_by_step(x, chunks, chunk) for x in (u, delta, b, c))
     step = delta[..., None]  # (B, 1, L, D, 1)
     entering = (delta * u_by_step)[..., None] * b[:, :, :, None]  # (B, G, L, D, S)
-    states = _scan_in_chunks((step * a).exp(), entering, chunks)
+    states = _scan((step * a).exp(), entering, chunks)
     y = (states @ c[..., None]).squeeze(4)
     return _by_step(y, chunk, chunks) + d * u
 
@@ -61,7 +36,7 @@ def _by_step(x: Tensor, chunks: int, chunk: int) -> Tensor:
     return x.reshape(b * g, chunks, chunk, c).transpose(1, 2).reshape(b, g, length, c)
 
 
-def _scan_in_chunks(decay: Tensor, entering: Tensor, chunks: int) -> Tensor:
+def _scan(decay: Tensor, entering: Tensor, chunks: int) -> Tensor:
     """`h_t = decay_t h_(t-1) + entering_t` along dimension 2, which is ordered by step, then chunk."""
     chunk = decay.shape[2] // chunks
     first, *later = zip(decay.chunk(chunk, dim=2), entering.chunk(chunk, dim=2), strict=True)

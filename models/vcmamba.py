@@ -2,9 +2,6 @@
 
 Munir et al., arXiv 2509.04669. Convolutional blocks, and Mamba mixers in the last four blocks of the last
 stage, which scan the 7x7 map in four snakes; a position map learned there fixes the image at 224.
-
-Only the features are put in the order of a snake: steps, B and C stay in raster order, as published. The
-published code adds the bias of a step twice; here it is added once, so that of its weights has to be doubled.
 """
 
 from __future__ import annotations
@@ -19,40 +16,26 @@ from models.folding import fold_into_next, replaced
 from models.heads import DistilledHead
 from models.layers import ConvBN
 from models.mobilevig import InvertedResidual, local_stages
-from models.selective_scan import selective_scan
-from models.snakes import MOVES, arrivals, snakes
+from models.snake_scan import SnakeScan
 
 SIDE = 7  # of the last map, at 224
-STATES = 16
 MAMBA_BLOCKS = 4
 
 
 class MambaMixer(nn.Module):
     """BN, 1x1, BN, depthwise 7x7, SiLU, four selective scans summed, LN, ReLU, 1x1, BN."""
 
-    order: Tensor
-    place: Tensor
-    arrival: Tensor
-
     def __init__(self, channels: int, *, side: int) -> None:
         super().__init__()
-        inner, self.rank = 2 * channels, math.ceil(channels / 16)
+        inner = 2 * channels
         self.norm: nn.Module = nn.BatchNorm2d(channels)
         self.expand = ConvBN(channels, inner, kernel_size=1)
         self.dwconv = nn.Conv2d(inner, inner, 7, padding=3, groups=inner)
         self.act = nn.SiLU()
-        self.parameters_of_x = nn.Linear(inner, self.rank + 2 * STATES, bias=False)
-        self.step = nn.Linear(self.rank, inner)
-        self.decay_log = nn.Parameter(torch.arange(1, STATES + 1.0).log().repeat(inner, 1))
-        self.skip = nn.Parameter(torch.ones(inner))
-        self.direction = nn.Parameter(torch.zeros(len(MOVES), STATES))
+        self.scan = SnakeScan(inner, side=side, rank=math.ceil(channels / 16))
         self.scan_norm = nn.LayerNorm(inner)
         self.relu = nn.ReLU()
         self.project = ConvBN(inner, channels, kernel_size=1)
-        order = snakes(side)
-        self.register_buffer("order", order.flatten(), persistent=False)
-        self.register_buffer("place", order.argsort(dim=1), persistent=False)
-        self.register_buffer("arrival", arrivals(order, side), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W)
         y = self.act(self.dwconv(self.expand(self.norm(x))))  # (B, 2*C, H, W)
@@ -60,23 +43,6 @@ class MambaMixer(nn.Module):
         tokens = self.scan_norm(self.scan(y.flatten(2).transpose(1, 2)))  # (B, N, 2*C)
         out: Tensor = self.project(self.relu(tokens).transpose(1, 2).reshape(b, c, h, w))
         return out
-
-    def scan(self, x: Tensor) -> Tensor:  # (B, N, C)
-        """The sum of four selective scans of one step, B and C; B is moved by a learned offset for the way by
-        which a scan came to each position."""
-        b, n, c = x.shape
-        step, enters, leaves = self.parameters_of_x(x).split((self.rank, STATES, STATES), dim=2)
-        step = nn.functional.softplus(self.step(step))  # (B, N, C)
-        y = selective_scan(
-            x[:, self.order].reshape(b * 4, n, c),
-            step[:, None].expand(-1, 4, -1, -1).reshape(b * 4, n, c),
-            a=-self.decay_log.exp(),
-            b=(enters[:, None] + self.direction[self.arrival]).reshape(b * 4, n, STATES),
-            c=leaves[:, None].expand(-1, 4, -1, -1).reshape(b * 4, n, STATES),
-            d=self.skip,
-        ).reshape(b, 4, n, c)
-        first, second, third, fourth = (y[:, index, self.place[index]] for index in range(4))
-        return first + second + third + fourth
 
     def fuse(self) -> nn.Module:
         (expand,) = fold_into_next(self.norm, self.expand)

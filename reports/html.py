@@ -74,9 +74,10 @@ def render(
     table = build(stored_run)
     chart = accuracy_chart.chart(table, published or (), points, newest(stored_run.evaluations))
     scripts = _scripts(*(["accuracy.js"] if chart else []))
+    cost = interactive.cost_chart(table)
     page = {
         **_summary(table),
-        **_cost(table),
+        **_cost(table, cost),
         **_untimed(table, published),
         **device_section.section(table),
         **_layers(table),
@@ -91,7 +92,7 @@ def render(
         "css": _asset("report.css"),
         "scripts": scripts,
         "policy": content_security_policy(scripts),
-        "data": _embedded(table),
+        "data": _embedded(table, cost),
         "first": [*first, *matched_sections(stored_run)],
     }
     page["sections"] = _sections(page)
@@ -134,7 +135,7 @@ def _summary(table: RunTable) -> dict[str, Any]:
     }
 
 
-def _cost(table: RunTable) -> dict[str, Any]:
+def _cost(table: RunTable, chart: dict[str, Any] | None) -> dict[str, Any]:
     """Where GMACs and parameters mislead, over all groups; the worst inversions by GMACs are named."""
     from reports import figures, scatter
 
@@ -148,7 +149,6 @@ def _cost(table: RunTable) -> dict[str, Any]:
     by_cost = {
         cost: [(f, found[f.title, cost]) for f in facets if (f.title, cost) in found] for cost in _COSTS
     }
-    chart = interactive.cost_chart(table)
     return {
         "agreements": [
             findings.describe_agreements(by_cost[c], name) for c, name in _COSTS.items() if by_cost[c]
@@ -253,10 +253,9 @@ def _sections(page: dict[str, Any]) -> list[tuple[str, str]]:
     return [(anchor, text) for anchor, text, present in wanted if present]
 
 
-def _embedded(table: RunTable) -> str:
+def _embedded(table: RunTable, cost: dict[str, Any] | None) -> str:
     """The charts' data as JSON."""
     data: dict[str, Any] = {"samples": interactive.sample_browser(table)}
-    cost = interactive.cost_chart(table)
     if cost:
         data["cost"] = cost
     data["cost_layout"] = interactive.base_layout()

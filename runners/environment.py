@@ -19,6 +19,7 @@ from runners import cgroups, memory
 ROOT = Path(__file__).resolve().parent.parent
 CPUS = Path("/sys/devices/system/cpu")
 NODES = Path("/sys/devices/system/node")
+GPU_DRIVER = Path("/dev/nvidiactl")
 PACKAGES = (
     *("deploybench", "torch", "torchvision", "timm", "onnx", "onnxscript", "onnxsim", "onnxruntime"),
     *("onnxruntime-gpu", "openvino", "tensorrt", "tensorrt_rtx", "coremltools", "numpy"),
@@ -87,12 +88,17 @@ def describe_memory() -> dict[str, Any]:
     }
 
 
+def nvml_may_answer() -> bool:
+    """Are NVIDIA's driver and the package that asks it there?"""
+    return GPU_DRIVER.exists() and util.find_spec("pynvml") is not None
+
+
 def describe_gpus() -> list[dict[str, Any]]:
     """Names, compute capability (`sm89`) and memory through NVML.
 
     Empty where no NVIDIA driver is loaded or NVML does not answer.
     """
-    if not Path("/dev/nvidiactl").exists() or util.find_spec("pynvml") is None:
+    if not nvml_may_answer():
         return []
     import pynvml
 

@@ -78,13 +78,17 @@ def open_gpu(index: int, pci_bus_id: str = "") -> Gpu | None:
         return None
 
 
+def slowdown_reasons(bits: int) -> list[str]:
+    """What NVML's clocks event reasons say of less speed than was asked for."""
+    return [text for bit, text in SLOWDOWN_REASONS.items() if bits & bit]
+
+
 def slowdowns(before: Readings, after: Readings, span_ns: int) -> list[str]:
     """Why the GPU ran below its clocks in between: reasons in force at the end, and counters that grew.
 
     A counter counts from MIN_SHARE of `span_ns` on.
     """
-    bits = int(after.get("gpu_slowdown_reasons", 0))
-    found = [text for bit, text in SLOWDOWN_REASONS.items() if bits & bit]
+    found = slowdown_reasons(int(after.get("gpu_slowdown_reasons", 0)))
     for name, text in (("power", "power cap"), ("thermal", "thermal slowdown")):
         key = f"gpu_{name}_violation_ns"
         grown_ns = after.get(key, 0) - before.get(key, after.get(key, 0))

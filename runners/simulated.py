@@ -37,9 +37,8 @@ class Simulation:
     `second_ratio` times slower; `drift_per_second` grows with the virtual time; from inference `step_after`
     on it is `step_ratio` times slower; the first `slow_start` inferences are up to `slow_start_ratio` times
     slower. `fault` (a key of FAULTS, or of ALTERATIONS) strikes in `fault_phase` (`load` or `infer`) after
-    `fault_after` inferences, in round `fault_round` or, at -1, in every round. A process
-    meets `clock_forward` once. `runs_precision` is the precision that it really runs, where that is not the
-    one asked for.
+    `fault_after` inferences, in round `fault_round` or, at -1, in every round; `clock_forward` strikes
+    a process once. `runs_precision` is the precision that it really runs, if not the one asked for.
     """
 
     median_ns: float = 1e6

@@ -12,6 +12,7 @@ import pytest
 
 from commands import gpu_quietness
 from commands.gpu_quietness import Card
+from runners import environment
 
 
 class NVMLError(Exception):
@@ -94,7 +95,7 @@ def nvml(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "pynvml", module)
     driver = tmp_path / "nvidiactl"
     driver.touch()
-    monkeypatch.setattr(gpu_quietness, "DRIVER", driver)
+    monkeypatch.setattr(environment, "GPU_DRIVER", driver)
     return module
 
 
@@ -114,5 +115,5 @@ def test_a_driver_that_does_not_answer_is_told(nvml):
 
 
 def test_nothing_is_said_without_a_driver(nvml):
-    gpu_quietness.DRIVER.unlink()
+    environment.GPU_DRIVER.unlink()
     assert list(gpu_quietness.findings()) == []

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from models.folding import fuse_all
-from models.selective_scan import selective_scan, selective_scan_in_chunks
+from models.selective_scan import selective_scan
+from models.snake_scan import SnakeScan
 from models.snakes import MOVES, arrivals, snakes
-from models.vcmamba import MambaBlock, MambaMixer
+from models.vcmamba import MambaBlock
 
 
 def one_after_another(u: Tensor, delta: Tensor, *, a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
@@ -32,37 +33,14 @@ def inputs(length: int, *, scale: float = 1.0) -> tuple[tuple[Tensor, Tensor], d
     return (u, delta), {"a": -random(5, 3).exp(), "b": b, "c": c, "d": random(5)}
 
 
-@pytest.mark.parametrize("length", [1, 2, 3, 7, 8, 49, 196])
-def test_equals_the_steps(length):
-    tensors, parameters = inputs(length)
-    expected = one_after_another(*tensors, **parameters)
-    torch.testing.assert_close(selective_scan(*tensors, **parameters), expected, rtol=1e-12, atol=1e-12)
-
-
-@pytest.mark.parametrize("scale", [1e-6, 1e3])
-def test_states_that_never_fade_and_that_fade_at_once(scale):
-    tensors, parameters = inputs(49, scale=scale)
-    expected = one_after_another(*tensors, **parameters)
-    torch.testing.assert_close(selective_scan(*tensors, **parameters), expected, rtol=1e-12, atol=1e-12)
-
-
-def test_an_output_depends_on_what_came_before_alone():
-    (u, delta), parameters = inputs(20)
-    changed = u.clone()
-    changed[:, 11] += 1
-    moved = (selective_scan(u, delta, **parameters) != selective_scan(changed, delta, **parameters)).any(2)
-    assert not moved[:, :11].any()
-    assert moved[:, 11:].all()
-
-
 @pytest.mark.parametrize(("length", "chunk"), [(196, 14), (49, 7), (12, 4), (12, 1), (12, 12), (1, 1)])
 @pytest.mark.parametrize("scale", [1.0, 1e-6, 1e3])
-def test_scans_in_chunks_equal_the_steps(length, chunk, scale):
+def test_scans_equal_the_steps(length, chunk, scale):
     """Three scans that differ in their features and B, with equal steps and C."""
     (_, delta), parameters = inputs(length, scale=scale)
     u, b = torch.randn(2, 3, length, 5).double(), torch.randn(2, 3, length, 3).double()
     c = parameters["c"]
-    scans = selective_scan_in_chunks(
+    scans = selective_scan(
         u, delta[:, None], a=parameters["a"], b=b, c=c[:, None], d=parameters["d"], chunk=chunk
     )
     for index in range(3):
@@ -70,7 +48,20 @@ def test_scans_in_chunks_equal_the_steps(length, chunk, scale):
         torch.testing.assert_close(scans[:, index], expected, rtol=1e-12, atol=1e-12)
 
 
-def test_scans_in_chunks_have_five_axes_at_most():
+def test_an_output_depends_on_what_came_before_alone():
+    (u, delta), parameters = inputs(20)
+    parameters |= {name: parameters[name][:, None] for name in ("b", "c")}
+    changed = u.clone()
+    changed[:, 11] += 1
+    first, second = (
+        selective_scan(x[:, None], delta[:, None], chunk=4, **parameters)[:, 0] for x in (u, changed)
+    )
+    moved = (first != second).any(2)
+    assert not moved[:, :11].any()
+    assert moved[:, 11:].all()
+
+
+def test_scans_have_five_axes_at_most():
     (_, delta), parameters = inputs(12)
     tensors = {name: parameters[name][:, None] for name in ("b", "c")}
     exported = torch.export.export(
@@ -88,7 +79,7 @@ class InChunks(torch.nn.Module):
         self.parameters_of_scan = parameters
 
     def forward(self, u: Tensor, delta: Tensor) -> Tensor:
-        return selective_scan_in_chunks(u, delta, chunk=4, **self.parameters_of_scan)
+        return selective_scan(u, delta, chunk=4, **self.parameters_of_scan)
 
 
 def test_snakes_go_by_neighbours_and_visit_every_position():
@@ -110,25 +101,33 @@ def test_arrivals_lead_along_the_snakes(side):
             assert place == divmod(position, side)
 
 
-def test_mixer_sums_four_scans_of_the_features_in_snake_order(scramble):
-    mixer = scramble(MambaMixer(8, side=3))
-    x = torch.randn(2, 9, 16, dtype=torch.float64)
+@pytest.mark.parametrize("side", [3, 7])
+def test_four_scans_of_the_features_in_snake_order_are_summed(scramble, side):
+    scan = scramble(SnakeScan(8, side=side, rank=2))
+    x = torch.randn(2, side**2, 8, dtype=torch.float64)
     with torch.no_grad():
-        step, enters, leaves = mixer.parameters_of_x(x).split((1, 16, 16), dim=2)
-        step = torch.nn.functional.softplus(mixer.step(step))
+        step, enters, leaves = scan.parameters_of_x(x).split((2, 16, 16), dim=2)
+        step = torch.nn.functional.softplus(scan.step(step))
         expected = torch.zeros_like(x)
-        orders = snakes(3)
-        for order, ways in zip(orders, arrivals(orders, 3), strict=True):
+        orders = snakes(side)
+        for order, ways in zip(orders, arrivals(orders, side), strict=True):
             y = one_after_another(
                 x[:, order],
                 step,
-                a=-mixer.decay_log.exp(),
-                b=enters + mixer.direction[ways],
+                a=-scan.decay_log.exp(),
+                b=enters + scan.direction[ways],
                 c=leaves,
-                d=mixer.skip,
+                d=scan.skip,
             )
             expected[:, order] += y
-        torch.testing.assert_close(mixer.scan(x), expected)
+        torch.testing.assert_close(scan(x), expected)
+
+
+def test_steps_are_spread_over_their_range_at_first():
+    steps = torch.nn.functional.softplus(SnakeScan(512, side=7, rank=2).step.bias.detach())
+    assert float(steps.min()) == pytest.approx(1e-3, rel=0.2)
+    assert float(steps.max()) == pytest.approx(0.1, rel=0.2)
+    assert float(steps.median()) == pytest.approx(0.01, rel=0.5)
 
 
 def test_fused_mamba_block_is_equal_and_has_no_batchnorm(scramble):
