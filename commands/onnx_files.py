@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,14 +20,21 @@ CHANNELS = 3
 
 @dataclass(frozen=True, slots=True)
 class OnnxFile:
-    """A file that the command line names; `header` is None where its bytes tell none: its cases will fail."""
+    """A file that the command line names; `header` is None where its bytes tell none: its cases will fail.
+
+    So they will where it is not opened, for the reason `refusal`: then nobody knows its sha256, and its path
+    stands for it.
+    """
 
     path: Path
     sha256: str
     header: OnnxHeader | None = field(compare=False)
+    refusal: str = ""
 
     @property
     def weights(self) -> str:
+        if self.refusal:
+            return f"unread:{hashlib.sha256(os.fsencode(self.path)).hexdigest()[:12]}"
         return f"sha256:{self.sha256}"
 
     @property
@@ -45,19 +54,30 @@ def is_file_name(name: str) -> bool:
 
 
 def opened(text: str) -> OnnxFile:
-    """The file of a `--model`. Raises UsageError for one that is missing, a link or no plain file."""
+    """The file of a `--model`; a link, what is no plain file or cannot be read is not opened, and says why.
+
+    Raises UsageError for another ending, and where nothing has that name.
+    """
     path = Path(text).expanduser()
     if path.suffix != ONNX_SUFFIX:
         raise UsageError(f"--model {text}: the name of an ONNX file ends in {ONNX_SUFFIX}: rename it")
     try:
         status = path.lstat()
         if stat.S_ISLNK(status.st_mode):
-            raise UsageError(f"--model {text}: is a symbolic link: name the file itself, {path.resolve()}")
+            return _unread(
+                path, f"--model {text}: is a symbolic link: name the file itself, {path.resolve()}"
+            )
         if not stat.S_ISREG(status.st_mode):
-            raise UsageError(f"--model {text}: is no plain file")
+            return _unread(path, f"--model {text}: is no plain file")
         return OnnxFile(path.absolute(), identity(path), _header(path))
-    except OSError as error:
+    except FileNotFoundError as error:
         raise UsageError(f"--model {text}: cannot be read: {error.strerror}") from None
+    except OSError as error:
+        return _unread(path, f"--model {text}: cannot be read: {error.strerror}")
+
+
+def _unread(path: Path, reason: str) -> OnnxFile:
+    return OnnxFile(path.absolute(), "", None, reason)
 
 
 def _header(path: Path) -> OnnxHeader | None:

@@ -154,7 +154,7 @@ def make(
     if not cases:
         raise UsageError(f"suite '{suite_name}' has no case left: {_nothing_left(suite, overrides)}")
     _check_all_used(suite_name, suite, overrides, cases)
-    refused = _refused(cases)
+    refused = _refused(cases, {file.weights: file.refusal for file in overrides.files if file.refusal})
     check_profile(cases, asked=profile)
     checkpoints.check(dict.fromkeys(case.model for case in cases))
     calibrations.check(cases)
@@ -168,30 +168,38 @@ def make(
         parts=parts_of_cases(suite, cases),
         max_artifact_bytes=limit_of(config),
         max_own_bytes=own_limit_of(config) if overrides.batched else None,
-        files={**checkpoints.files, **{file.weights: file.path for file in overrides.files}},
+        files={
+            **checkpoints.files,
+            **{file.weights: file.path for file in overrides.files if not file.refusal},
+        },
         calibration_data=calibrations.data,
         refused=refused,
         batched=overrides.batched,
     )
 
 
-def _refused(cases: Sequence[Case]) -> dict[str, str]:
+def _refused(cases: Sequence[Case], unread: Mapping[str, str]) -> dict[str, str]:
     """Why a case cannot be built, where that says nothing against the others: each of those fails alone.
 
     So it is with any case of a user's ONNX file, and with a network that cannot take the side that others
-    can. Raises UsageError for everything else, and where nothing but such sides is asked for.
+    can. `unread` is why files were not opened, by weights. Raises UsageError for everything else, and where
+    nothing but such sides and files is asked for.
     """
     found = {}
     for case in cases:
         if case.model.is_file:
             _check_installed(_known(case.backend))
+        if reason := unread.get(case.model.weights):
+            found[case.id] = reason
+            continue
         try:
             check_case(case)
         except UsageError as error:
             if not (case.model.is_file or isinstance(error.__cause__, SideError)):
                 raise
             found[case.id] = str(error)
-    if len(found) == len(cases) and not all(case.model.is_file for case in cases):
+    opened = [case for case in cases if case.model.is_file and case.model.weights not in unread]
+    if len(found) == len(cases) > len(opened):
         raise UsageError(next(iter(found.values())))
     return found
 

@@ -19,6 +19,10 @@ from commands.config import load
 ROOT = Path(__file__).parents[2]
 MAX_BYTES = 1.5e9
 SUITES = tuple(name for name, suite in load(ROOT / "bench.toml").suites.items() if suite.match is None)
+SMALL_MATCH = (
+    *("--reference", "blocknet/ncb", "--reference-setting", "3", "--model", "blocknet/poolformer"),
+    *("--settings", "1-8", "--fine-knob", "off", "--rounds", "5", "--seeds", "1", "--epochs", "1"),
+)
 
 
 @pytest.mark.parametrize("suite", SUITES)
@@ -31,19 +35,32 @@ def test_the_coordinator_of_a_suite(suite, tmp_path):
     assert peak_bytes < MAX_BYTES
 
 
+def test_the_coordinator_of_a_whole_zoo(tmp_path):
+    """Hundreds of networks by pattern, in batches, with simulated latencies."""
+    argv = ("--suite", "zoo", "--model", "timm/*", "--max-params", "30M", "--backend", "simulated")
+    files = ("--store", str(tmp_path / "bench.db"), "--report", str(tmp_path / "report.html"))
+    code, peak_bytes = peak_of(*argv, *files, log=tmp_path / "log.txt")
+    print(f"\n{' '.join(argv)}: peak {peak_bytes / 1e9:.2f} GB")
+    assert code == 0, (tmp_path / "log.txt").read_text()[-2000:]
+    assert peak_bytes < MAX_BYTES
+
+
 @pytest.mark.parametrize(
     "argv",
     [
         ("--suite", "smoke", "--profile"),
         ("--suite", "variants-core", "--model", "nextvit_small,timm/resnet50"),
+        ("match", *SMALL_MATCH),
     ],
-    ids=["blocks", "networks"],
+    ids=["blocks", "networks", "match"],
 )
 def test_the_coordinator_of_real_conversions_and_rounds(argv, tmp_path):
-    """From an empty cache: conversions with their ledgers, real rounds, profiles by layer, report."""
+    """From an empty cache: conversions with their ledgers, real rounds, profiles by layer, report; and a
+    match with its search, last run and trainings."""
     shutil.copy(ROOT / "bench.toml", tmp_path)  # its paths are relative to it
+    budget = () if argv[0] == "match" else ("--max-seconds", "60")
     code, peak_bytes = peak_of(
-        *(*argv, "--config", str(tmp_path / "bench.toml"), "--max-seconds", "60"), log=tmp_path / "log.txt"
+        *argv, "--config", str(tmp_path / "bench.toml"), *budget, log=tmp_path / "log.txt"
     )
     print(f"\n{' '.join(argv)}: peak {peak_bytes / 1e9:.2f} GB")
     assert code == 0, (tmp_path / "log.txt").read_text()[-2000:]

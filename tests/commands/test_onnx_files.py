@@ -104,12 +104,37 @@ def test_bad_input_is_told(project, make, said):
     assert not (project.folder / "results").exists()
 
 
-def test_a_link_is_refused(project):
+def test_a_link_alone_is_refused(project):
     path = net(project.folder / "a.onnx")
     (project.folder / "link.onnx").symlink_to(path)
     answer = project.bench("--suite", "tiny", "--model", str(project.folder / "link.onnx"))
     assert answer.code == 2
     assert f"name the file itself, {path}" in answer.err
+
+
+def test_a_link_beside_a_file_is_one_failed_case(mine):
+    path = net(mine.folder / "a.onnx")
+    for folder in ("one", "two"):
+        (mine.folder / folder).mkdir()
+        (mine.folder / folder / "link.onnx").symlink_to(path)
+    (mine.folder / "folder.onnx").mkdir()
+    others = [str(mine.folder / name) for name in ("one/link.onnx", "two/link.onnx", "folder.onnx")]
+    named = ["--model", ",".join([str(path), *others])]
+    code, found = cases(mine, *named)
+    assert code == 1
+    told = [case["failure"]["message"] if case["failure"] else "" for case in found]
+    assert told[0] == ""
+    assert [f"name the file itself, {path}" in text for text in told] == [False, True, True, False]
+    assert "is no plain file" in told[3]
+    assert len({case["case"]["model"]["weights"] for case in found}) == 4
+    assert "shown from the store" in mine.bench("--suite", "mine", "--rounds", "2", *named).err
+    assert "name the file itself" in mine.bench("--suite", "mine", *named, "--dry-run").out
+    records = str(mine.folder / "records.jsonl")
+    assert mine.bench("export", "--format", "records", "-o", records).code == 0
+    there = mine.bench("import", records, "--store", str(mine.folder / "there.db"))
+    assert there.code == 0, there.err
+    gate = mine.bench("gate", "latest", "--suite", "mine", "--model", str(path), "--rounds", "2")
+    assert gate.code in {0, 4}, gate.err  # two rounds may leave it undecided
 
 
 def test_a_file_joins_a_suite_of_blocks_on_a_simulated_backend(project):
