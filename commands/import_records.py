@@ -23,7 +23,7 @@ is in the store already adds nothing.
   python bench.py import times.json --as trtexec --model nextvit_small --precision fp16 \\
       --device-name "Tesla T4"
   python bench.py import benchmarks.json             # of pytest-benchmark: told by its content
-  python bench.py import result.csv --as onnxruntime_perf_test --model nextvit_small --precision fp32 \
+  python bench.py import result.csv --as onnxruntime_perf_test --model nextvit_small --precision fp32 \\
       --device-name "Xeon"
 
 Figures of another tool become results of a backend of that name, with a protocol of their own: they are never

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from converters.forms_of_attention import TwinsWindows
 from converters.pointwise import pointwise
-from models.nextvit import EMHSA, HEAD_DIM
+from models.nextvit_blocks import EMHSA, HEAD_DIM
 from models.transformer import TransformerBlock
 
 # Both are of the one kind that Core ML has as an operator, nchw,nwhu->nchu.
@@ -50,7 +50,7 @@ class HeadwiseAttention(nn.Module):
 
 
 class ChannelsFirstEMHSA(nn.Module):
-    """Next-ViT's E-MHSA (`models.nextvit.EMHSA`): one reshape into tokens and one back."""
+    """Next-ViT's E-MHSA (`models.nextvit_blocks.EMHSA`): one reshape into tokens and one back."""
 
     def __init__(self, source: EMHSA) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ Layouts = Mapping[str, Callable[[Any], nn.Module]]
 
 # By the class's place, so that no other library is imported.
 LAYOUTS: Layouts = {
-    "models.nextvit.EMHSA": ChannelsFirstEMHSA,
+    "models.nextvit_blocks.EMHSA": ChannelsFirstEMHSA,
     "models.transformer.TransformerBlock": ChannelsFirstTransformerBlock,
     "timm.models.twins.LocallyGroupedAttn": TwinsWindows,
 }

@@ -20,7 +20,7 @@ from models.bottleneck import Bottleneck
 from models.convnext import ConvNeXtBlock
 from models.layers import ConvBN
 from models.mbconv import MBConv
-from models.nextvit import HEAD_DIM, NCB, ConvBNReLU
+from models.nextvit_blocks import HEAD_DIM, NCB, ConvBNReLU
 from models.nextvit_parts import Head
 from models.poolformer import PoolFormerBlock
 from models.transformer import TransformerBlock

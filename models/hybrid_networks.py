@@ -17,7 +17,7 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from models.block_networks import hidden_ratio, initialize
-from models.nextvit import NCB, NTB, ConvBNReLU
+from models.nextvit_blocks import NCB, NTB, ConvBNReLU
 from models.nextvit_parts import MLP_RATIOS, Head
 
 CHANNELS = (32, 64, 128, 192)

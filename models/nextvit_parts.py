@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 import models
 from models.folding import fold_into_next, replaced
-from models.nextvit import NCB, NTB, NextViT, default_reduction
+from models.nextvit import NextViT
+from models.nextvit_blocks import NCB, NTB, default_reduction
 from models.spec import ModelSpec, Option, sorted_options
 
 MLP_RATIOS = {NCB: 3.0, NTB: 2.0}  # those of the builders, where nothing else is given

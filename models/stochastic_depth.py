@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from models.errors import ModelError
-from models.nextvit import MHSA_SHARE, NCB, NTB
+from models.nextvit_blocks import MHSA_SHARE, NCB, NTB
 
 # The branches of a block, and the share of its rate that each is dropped with (official code, nextvit.py).
 BRANCHES: dict[type[nn.Module], dict[str, float]] = {

@@ -10,7 +10,6 @@ import time
 FIRST_LINE_NS = time.perf_counter_ns()
 STARTED_AT_NS = time.time_ns()
 
-import importlib  # noqa: E402
 import os  # noqa: E402
 import sys  # noqa: E402
 from collections.abc import Callable  # noqa: E402
@@ -19,9 +18,7 @@ from functools import partial  # noqa: E402
 from typing import NoReturn  # noqa: E402
 
 from runners import (  # noqa: E402
-    RUNNERS,
     affinity,
-    backend_info,
     device_facts,
     disturbance,
     gpu_readings,
@@ -29,13 +26,14 @@ from runners import (  # noqa: E402
     lifeline,
     readings,
     timing,
-    verify,
     windows,
     wire,
     work,
 )
-from runners.measurement import Failure, Job, Phases, Protocol, Round  # noqa: E402
-from runners.runner import HOST_CLOCK, Array, Description, DeviceSide, Runner, RunnerError  # noqa: E402
+from runners.loading import Loaded, load  # noqa: E402
+from runners.marks import Marks  # noqa: E402
+from runners.measurement import Failure, Job, Protocol, Round  # noqa: E402
+from runners.runner import RunnerError  # noqa: E402
 from runners.turn import ALONE, Turn  # noqa: E402
 
 # What a Job's options may hold: the runner's own under `runtime`, where and how long to wait for the device,
@@ -96,7 +94,7 @@ def _read_job(control: int) -> Told:
 
 def _answer(told: Told, results: int, go: Callable[[], None]) -> bytes:
     """The frame that ends this process: a round, or the failure that a Python error amounts to."""
-    marks = Marks(lambda phase: wire.send(results, wire.encode({"phase": phase})))
+    marks = Marks(lambda phase: wire.send(results, wire.encode({"phase": phase})), began_ns=FIRST_LINE_NS)
     marks.durations["start"] = FIRST_LINE_NS - told.spawned_ns
     try:
         done = measure(told.job, marks, Turn(told.place, go, told.company))
@@ -108,50 +106,6 @@ def _answer(told: Told, results: int, go: Callable[[], None]) -> bytes:
     except Exception as error:
         failure = _unexpected(error, marks.phase)
     return wire.encode({"failure": {**failure.to_dict(), "detail": {"phase": marks.phase, **failure.detail}}})
-
-
-class Marks:
-    """Which phase the process is in, told to the parent as it begins, and how long each one took."""
-
-    def __init__(self, announce: Callable[[str], None]) -> None:
-        self.phase = "import"
-        self.durations: dict[str, int] = {}
-        self._announce = announce
-        self._entered_ns = FIRST_LINE_NS
-
-    def enter(self, phase: str) -> None:
-        now = HOST_CLOCK()
-        self.durations[self.phase] = self.durations.get(self.phase, 0) + now - self._entered_ns
-        self.phase, self._entered_ns = phase, now
-        self._announce(phase)
-
-    def forget(self) -> None:
-        """What passed so far passed beside another process: it took no time of its own."""
-        self.durations.clear()
-        self._entered_ns = HOST_CLOCK()
-
-    def phases(self) -> Phases:
-        names = ("start", "import", "load", "verify", "warmup", "timed")
-        return Phases(**{f"{name}_ns": self.durations.get(name, 0) for name in names})
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """A runner with its file loaded, and the check of its outputs; the null backend has none."""
-
-    job: Job
-    runner: Runner
-    description: Description
-    check: verify.OutputCheck
-
-    @property
-    def inputs(self) -> int:
-        return len(self.check.references)
-
-    @property
-    def device_side(self) -> DeviceSide | None:
-        found: DeviceSide | None = getattr(self.runner, "device_side", None)
-        return found
 
 
 def measure(job: Job, marks: Marks, turn: Turn = ALONE) -> Round:
@@ -268,40 +222,6 @@ def _disturbances(loaded: Loaded, timed: windows.Timed) -> list[str]:
     cores = os.cpu_count() or 1
     work = disturbance.reasons(timed.before, timed.after, cores=cores, threads=loaded.job.threads)
     return [*work, *still]
-
-
-def load(job: Job, marks: Marks) -> Loaded:
-    """Imports the runtime and loads the artifact, both checked by hash. Raises RunnerError."""
-    marks.enter("import")
-    runner = _runner(job.backend)
-    marks.enter("load")
-    inputs, references = _tensors(job)
-    runner.load(job, inputs)
-    return Loaded(job, runner, runner.describe(), verify.OutputCheck(references, job.tolerance))
-
-
-def _runner(backend: str) -> Runner:
-    """A new runner; this project's are found without the entry points' machinery, slow to search."""
-    if backend in RUNNERS:
-        module, _, name = RUNNERS[backend].partition(":")
-        made: Runner = getattr(importlib.import_module(module), name)()
-        return made
-    from models import tables
-
-    try:
-        made = tables.lookup(RUNNERS, "runners", backend)()
-    except tables.UnknownNameError as error:
-        raise RunnerError("unavailable", str(error), "Name a backend that `list backends` shows.") from None
-    return made
-
-
-def _tensors(job: Job) -> tuple[list[Array], list[Array]]:
-    if backend_info(job.backend).artifact_kind == "none":
-        return [], []
-    verify.check_sha256(job.artifact, job.artifact_sha256)
-    if job.tensors_sha256:
-        verify.check_sha256(job.tensors, job.tensors_sha256)
-    return verify.read_tensors(job.tensors)
 
 
 def _protocol(loaded: Loaded, cores: tuple[int, ...], turn: Turn) -> Protocol:

@@ -13,7 +13,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from runners import child, timing, work
+from runners import timing, work
+from runners.loading import load
+from runners.marks import Marks
 from runners.measurement import Job, Timing
 from runners.runner import RunnerError
 
@@ -31,7 +33,7 @@ def main() -> None:
 
 class _Windows:
     def __init__(self, job: Job, loops: int) -> None:
-        loaded = child.load(job, child.Marks(lambda phase: None))
+        loaded = load(job, Marks(lambda phase: None))
         loaded.check.run(loaded.runner, range(loaded.inputs))
         self._timing, self._clock = job.timing, loaded.runner.clock
         self._step = work.of(loaded.runner, loaded.description)

@@ -42,7 +42,8 @@ def test_what_no_conversion_loads_does_not_count(project: Path, name: str) -> No
 @pytest.mark.parametrize(
     "name",
     [
-        *("models/__init__.py", "models/nextvit.py", "models/layers.py", "models/folding.py"),
+        *("models/__init__.py", "models/nextvit.py", "models/nextvit_blocks.py", "models/layers.py"),
+        "models/folding.py",
         *("models/spec.py", "models/checkpoint.py", "models/vcmamba.py", "models/block_networks.py"),
         *("models/image_data.py", "models/calibration_draw.py"),  # int8 is calibrated on images
         *("converters/onnx_from_torch.py", "converters/engine_from_onnx.py", "converters/onnx_from_file.py"),

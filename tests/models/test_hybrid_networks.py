@@ -11,7 +11,7 @@ import models
 from models.block_network_facts import HYBRID_NETWORKS
 from models.hybrid_networks import stage_depths, stage_pattern
 from models.info import check
-from models.nextvit import NCB, NTB
+from models.nextvit_blocks import NCB, NTB
 from models.spec import ModelSpec
 
 STAGES_AT_12 = {

@@ -23,7 +23,7 @@ from models.folding import (
     replaced,
 )
 from models.layers import BranchSum, ConvBN, LayerScale
-from models.nextvit import NTB
+from models.nextvit_blocks import NTB
 
 EXACT = {"rtol": 1e-11, "atol": 1e-11}
 

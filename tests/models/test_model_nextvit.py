@@ -12,7 +12,8 @@ from torch import nn
 import models
 from models.counting import count
 from models.folding import fuse_all
-from models.nextvit import EMHSA, MHCA, NCB, NTB, VARIANTS, NextViT, PatchEmbed, default_reduction, mhsa_width
+from models.nextvit import VARIANTS, NextViT
+from models.nextvit_blocks import EMHSA, MHCA, NCB, NTB, PatchEmbed, default_reduction, mhsa_width
 from models.spec import ModelSpec
 
 # Parameters in M and GMACs at 224 and 384, from the table of the paper and the official README.

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from runners import child, process, wire
+from runners.marks import Marks
 from runners.measurement import Failure, Job, Round, Timing
 from runners.runner import RunnerError
 from runners.trt_engine import TrtEngineRunner
@@ -72,7 +73,7 @@ class Rig:
         self.patch.setattr(child, "_runner", lambda backend: self.runner())
         self.taken += 1  # this process holds the lock of each round that it took
         job = replace(job, options={**job.options, "lock_dir": str(self.folder / f"lock {self.taken}")})
-        return child.measure(job, child.Marks(lambda phase: None))
+        return child.measure(job, Marks(lambda phase: None))
 
     def refused(self, job: Job) -> RunnerError:
         with pytest.raises(RunnerError) as caught:
