@@ -128,7 +128,9 @@ def describe_agreements(found: list[tuple[Facet, CostAgreement]], proxy: str) ->
     verb = "is" if wrong == 1 else "are"
     tail = f"{wrong} of {pairs} pairs {verb} the wrong way round beyond the noise."
     if not known:
-        return f"{proxy} do not order the latencies at all; {tail}"
+        return (
+            f"{proxy} have nothing to predict: no two cases differ in them and, beyond the noise, in latency."
+        )
     (low, worst), (high, best) = known[0], known[-1]
     span = f"{low:.2f} ({worst})" if len(known) == 1 else f"{low:.2f} ({worst}) to {high:.2f} ({best})"
     return f"{proxy} order the latencies with Kendall τ {'from ' if len(known) > 1 else ''}{span}; {tail}"

@@ -271,7 +271,7 @@ def _scripts(*more: str) -> list[str]:
     """plotly's own bundle, as its package ships it, and the page's scripts."""
     from plotly.offline import get_plotlyjs
 
-    return [str(get_plotlyjs()), _asset("report.js"), *(_asset(name) for name in more)]
+    return [str(get_plotlyjs()), _asset("ticks.js"), _asset("report.js"), *(_asset(name) for name in more)]
 
 
 def _asset(name: str) -> str:

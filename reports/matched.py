@@ -98,8 +98,8 @@ def print_matched(matched: Sequence[Matched], title: str, console: Console) -> N
     console.print(Text(title, style="bold"))
     columns = _columns(matched)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for head, _ in columns:
-        table.add_column(head)
+    for index, (head, _) in enumerate(columns):
+        table.add_column(head, no_wrap=index == 0)  # a network's name is read whole in any window
     for each in matched:
         table.add_row(*(Text(cell(each).text) for _, cell in columns))
     console.print(table)

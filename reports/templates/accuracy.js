@@ -68,21 +68,12 @@
     return [frontierTrace(points), ...lines];
   }
 
-  // plain numbers on a log axis, the fewer the wider it is
-  function latencyAxis(points) {
-    const axis = data.axes[scale.value];
-    const values = points.map((point) => point.x);
-    if (!axis.tickvals || Math.max(...values) < 30 * Math.min(...values)) return axis;
-    const few = axis.tickvals.filter((tick) => /^[125]/.test(tick.toExponential()) && !/^1\.5/.test(tick.toExponential()));
-    return { ...axis, tickvals: few, ticktext: few.map(String), tickangle: 0 };
-  }
-
   function layout(points, title, accuracy, range) {
     const empty = points.length ? [] : [{ text: "no network of the chosen families", showarrow: false, x: 0.5, y: 0.5, xref: "paper", yref: "paper" }];
     return {
       ...data.layout,
       margin: { l: accuracy.includes("<br>") ? 78 : 58, r: 16, t: 10, b: 50 },
-      xaxis: { ...latencyAxis(points), title: { text: title } },
+      xaxis: { ...data.axes[scale.value], title: { text: title } },
       yaxis: { ...data.axes.linear, title: { text: accuracy }, range },
       annotations: empty,
     };
@@ -141,4 +132,5 @@
   for (const select of selects) select.value = bySetting[select.dataset.setting][group]; // a reloaded page starts anew
   if (setup) followResolution();
   draw();
+  for (const place of [ours, theirs]) if (place) logTicks.follow(place);
 })();

@@ -72,6 +72,7 @@
     const place = document.getElementById("cost-chart");
     const { data: traces, layout, axes } = data.cost;
     Plotly.newPlot(place, traces, layout, settings);
+    logTicks.follow(place);
     const buttons = all("[data-cost]");
     for (const button of buttons) {
       button.addEventListener("click", () => {

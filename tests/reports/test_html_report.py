@@ -87,7 +87,7 @@ def test_the_policy_allows_exactly_the_scripts_of_the_page(page, blocks_html):
     script_rule = policy.split("; ")[1]
     assert "unsafe-inline" not in script_rule
     scripts = re.findall(r"<script>(.*?)</script>", blocks_html, flags=re.DOTALL)
-    assert len(scripts) == 2
+    assert len(scripts) == 3
     for script in scripts:
         assert (
             f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" in script_rule
@@ -231,7 +231,7 @@ def test_text_from_outside_stays_text(sample):
     text = render(run)
     assert "<script>alert" not in text
     page = Page(text)
-    assert len(page.scripts) == 3
+    assert len(page.scripts) == 4
     assert page.text.count("<script>alert(1)</script>") > 5
     json.loads(page.scripts[0])
 

@@ -106,6 +106,8 @@ def test_page_terminal_and_export_have_the_section(match_run, capsys):
     printed = capsys.readouterr().out
     assert title_of(match_run) in printed
     assert "91.00 [78.29, 100.00]" in printed
+    print_table(match_run, PlainConsole(width=50))
+    assert "blocknet/ncb " in capsys.readouterr().out  # names are whole in a narrow window too
     told = document(match_run, samples=False)
     assert [each["top1"] for each in told["matched"]["networks"]] == [[0.97, 0.99], [0.9, 0.92]]
     assert [each["trainings"] for each in told["matched"]["networks"]] == [2, 2]

@@ -126,6 +126,28 @@ def test_the_other_cost_is_one_click_away(visit):
     assert page.locator("[data-cost=gmacs]").get_attribute("aria-pressed") == "false"
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0.713, 0.7305, ["0.715", "0.72", "0.725", "0.73"]),
+        (0.9, 3.1, ["1", "1.5", "2", "2.5", "3"]),
+        (0.9, 15, ["1", "2", "3", "5", "7", "10"]),
+        (0.9, 120, ["1", "2", "5", "10", "20", "50", "100"]),
+        (0.009, 120, ["0.01", "0.1", "1", "10", "100"]),
+    ],
+)
+def test_a_log_axis_has_plain_numbers_at_any_width(visit, low, high, expected):
+    """Latencies that are within 2 % of each other as much as those of four powers of ten."""
+    page = visit()
+    ends = [math.log10(low), math.log10(high)]
+    page.evaluate("(ends) => Plotly.relayout('cost-chart', {'yaxis.range': ends})", ends)
+    try:
+        assert page.locator("#cost-chart .ytick text").all_text_contents() == expected
+    finally:
+        page.evaluate("() => Plotly.relayout('cost-chart', {'yaxis.autorange': true})")
+    assert page.locator("#cost-chart .ytick text").count() >= 2
+
+
 def medians(page: Any) -> list[float]:
     """The medians in shown order; infinity for a case without one."""
     head = [text.strip() for text in page.locator("#cases thead th").all_text_contents()]
