@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runners import child, process, wire
+from runners import child, loading, process, wire
 from runners.marks import Marks
 from runners.measurement import Failure, Job, Round, Timing
 from runners.runner import RunnerError
@@ -70,7 +70,7 @@ class Rig:
         )
 
     def take(self, job: Job) -> Round:
-        self.patch.setattr(child, "_runner", lambda backend: self.runner())
+        self.patch.setattr(loading, "_runner", lambda backend: self.runner())
         self.taken += 1  # this process holds the lock of each round that it took
         job = replace(job, options={**job.options, "lock_dir": str(self.folder / f"lock {self.taken}")})
         return child.measure(job, Marks(lambda phase: None))
