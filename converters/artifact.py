@@ -85,11 +85,12 @@ class Artifact:
     `tensors` is the path of an `.npz` beside it with `input_0`..`input_{K-1}` (real-valued, from `seed`) and
     `reference_0`..`reference_{K-1}`: the eager fp32 model's outputs for them, or where weights were
     compressed those of the model with these weights; inputs of an image are pixels. `gmacs` counts
-    multiply-accumulates of the unfused eager model at batch 1 in units of 1e9. `folded` counts what
-    reparameterization removed (`{"conv_bn": 12}`); `op_counts` the graph's operators. `target`, `build` and
-    `flavour` are the request's. `source_key` is the artifact that this one was built from, where it was made
-    in two stages; `facts` what the toolchain tells about the file (an engine's weight and activation bytes);
-    `modules` what the network's parts are called, by module path (`{"stages.0.0": "NCB"}`).
+    multiply-accumulates at batch 1 in units of 1e9, `params_m` parameters in millions, both of the network as
+    it is deployed: where it is fused, of the fused one, in which parallel branches are one. `folded` counts
+    what reparameterization removed (`{"conv_bn": 12}`); `op_counts` the graph's operators. `target`, `build`
+    and `flavour` are the request's. `source_key` is the artifact that this one was built from, where it was
+    made in two stages; `facts` what the toolchain tells about the file (an engine's weight and activation
+    bytes); `modules` what the network's parts are called, by module path (`{"stages.0.0": "NCB"}`).
     """
 
     kind: str  # "onnx", "exported_program", "engine", "mlpackage"

@@ -31,6 +31,7 @@ from converters.parity import LEAST_COSINES, TOLERANCES, Array, compare, widened
 from converters.quiet import captured
 from converters.reparameterization import FusionReport, reparameterize_with_report
 from converters.source import Source, run_eager
+from models.counting import count
 from models.spec import WITHOUT_FORM, replaced_fact
 
 OnStep = Callable[[str], None]
@@ -43,11 +44,13 @@ def ignore_step(name: str) -> None:
 class Ledger:
     """Steps in order. A step whose parity fails raises ConversionError with all steps so far.
 
+    `counts` are those of the network as it is by now, at batch 1: branches that were merged are counted once.
     `replaced` are how many modules each form for deployment replaced, by the form's name.
     """
 
     def __init__(self, source: Source, on_step: OnStep, steps: Sequence[Step] = ()) -> None:
         self.source = source
+        self.counts = source.counts
         self.steps = list(steps)
         self.replaced: dict[str, int] = {}
         self._on_step = on_step
@@ -57,7 +60,7 @@ class Ledger:
     def fork(self, source: Source | None = None) -> Ledger:
         """A ledger that goes on from here on its own, compared with `source` where one is given."""
         forked = Ledger(source or self.source, self._on_step, self.steps)
-        forked.replaced = dict(self.replaced)
+        forked.counts, forked.replaced = self.counts, dict(self.replaced)
         return forked
 
     def begin(self, name: str) -> None:
@@ -167,7 +170,10 @@ def fuse(ledger: Ledger, *, left_out: Sequence[str] = ()) -> tuple[nn.Module, Fu
         note=_note(report),
         diverged=diverged,
     )
-    return _in_forms(ledger, net, left_out), report
+    net = _in_forms(ledger, net, left_out)
+    with captured():
+        ledger.counts = count(net, (1, *source.example.shape[1:]))
+    return net, report
 
 
 def _in_forms(ledger: Ledger, net: nn.Module, left_out: Sequence[str]) -> nn.Module:
@@ -183,10 +189,10 @@ def _in_forms(ledger: Ledger, net: nn.Module, left_out: Sequence[str]) -> nn.Mod
 
 def _leave_out(ledger: Ledger, net: nn.Module, form: Form) -> None:
     """The step that says so; a network that does not change without a form is none to compare with."""
-    _, count = formed(net, form)
-    if not count:
+    _, replaced = formed(net, form)
+    if not replaced:
         raise ConversionError(_no_such_form(net, form, tuple(ledger.steps)))
-    note = "1 module stays as published" if count == 1 else f"{count} modules stay as published"
+    note = "1 module stays as published" if replaced == 1 else f"{replaced} modules stay as published"
     ledger.steps.append(Step(f"left out: {form.name}", "converters.deployment_forms", None, 0, note))
 
 
@@ -204,10 +210,10 @@ def _no_such_form(net: nn.Module, form: Form, steps: tuple[Step, ...]) -> Conver
 def _in_form(ledger: Ledger, before: nn.Module, form: Form) -> nn.Module:
     inputs = ledger.source.inputs
     ledger.begin(form.name)
-    net, count = formed(before, form)
-    if not count:
+    net, replaced = formed(before, form)
+    if not replaced:
         return before
-    ledger.replaced[form.name] = count
+    ledger.replaced[form.name] = replaced
 
     def diverged() -> str:
         return first_divergence(
@@ -218,7 +224,7 @@ def _in_form(ledger: Ledger, before: nn.Module, form: Form) -> nn.Module:
         form.name,
         "converters.deployment_forms",
         lambda: run_eager(net, inputs),
-        note=f"{count} replaced: {form.what}",
+        note=f"{replaced} replaced: {form.what}",
         diverged=diverged,
     )
     return net
@@ -264,15 +270,15 @@ def assemble(
         tensors=tensors,
         tensors_sha256=sha256_of(tensors),
         seed=request.input_seed,
-        params_m=source.params_m,
-        gmacs=source.gmacs,
+        params_m=ledger.counts.params_m,
+        gmacs=ledger.counts.gmacs,
         steps=tuple(ledger.steps),
         batchnorms_left=batchnorms_left,
         folded=dict(folded),
         op_counts=dict(op_counts),
         toolchain=toolchain(request.kind, request.model),
         conversion_ns=time.perf_counter_ns() - started_ns,
-        facts={replaced_fact(name): count for name, count in ledger.replaced.items()},
+        facts={replaced_fact(name): number for name, number in ledger.replaced.items()},
         modules=module_kinds(source.net),
     )
 

@@ -37,6 +37,7 @@ from converters.onnx_header import identity
 from converters.onnx_precision import typed
 from converters.parity import Array
 from converters.source import Draw, Source, draw_of
+from models.counting import Counts
 
 INPUT_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
 PIXELS = "tensor(uint8)"
@@ -92,7 +93,7 @@ def convert(request: ConversionRequest, folder: Path, *, on_step: OnStep = ignor
     reference = _outputs(session, inputs, request)
     network = FileNetwork(session)
     gmacs = macs / request.batch_size / 1e9
-    source = FileSource(network, inputs, reference, _params_m(proto), gmacs, draw)
+    source = FileSource(network, inputs, reference, Counts(_params_m(proto), gmacs), draw)
     tool = f"onnxruntime {version('onnxruntime')} CPUExecutionProvider"
     steps = [Step("reference", tool, None, time.perf_counter_ns() - begun, NO_EAGER)]
     ledger = Ledger(source, on_step, steps)

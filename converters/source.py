@@ -19,7 +19,7 @@ from converters.failures import failure_of
 from converters.parity import Array, compare, make_inputs
 from converters.quiet import captured
 from models import instantiate
-from models.counting import count
+from models.counting import Counts, count
 from models.spec import ModelSpec
 
 Draw = Callable[[int, int], tuple[Array, ...]]
@@ -27,7 +27,7 @@ Draw = Callable[[int, int], tuple[Array, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The unfused eager network with `reference[k]`, its fp32 output for `inputs[k]`.
+    """The unfused eager network; `reference[k]` is its fp32 output for `inputs[k]`, `counts` at batch 1.
 
     `draw(first, count)` gives more inputs of that kind: `inputs` are those from 0 on.
     """
@@ -35,8 +35,7 @@ class Source:
     net: nn.Module
     inputs: tuple[Array, ...]
     reference: tuple[Array, ...]
-    params_m: float
-    gmacs: float
+    counts: Counts
     draw: Draw
 
     def rounding(self) -> float:
@@ -60,7 +59,7 @@ def build_source(request: ConversionRequest) -> Source:
     draw = draw_of(request)
     inputs = draw(0, request.input_count)
     with captured():
-        net, params_m, gmacs = _network(request.model, request.checkpoint)
+        net, counts = _network(request.model, request.checkpoint)
         reference = run_eager(net, inputs)
     if not all(np.isfinite(value).all() for value in reference):
         raise _bad_input(
@@ -68,7 +67,7 @@ def build_source(request: ConversionRequest) -> Source:
             f"{'images' if request.calibration else 'standard normal inputs'}",
             "Check the checkpoint.",
         )
-    return Source(net, inputs, reference, params_m, gmacs, draw)
+    return Source(net, inputs, reference, counts, draw)
 
 
 def draw_of(request: ConversionRequest) -> Draw:
@@ -81,14 +80,13 @@ def _random_inputs(request: ConversionRequest, first: int, count: int) -> tuple[
 
 
 @lru_cache(maxsize=1)
-def _network(spec: ModelSpec, checkpoint: Path | None) -> tuple[nn.Module, float, float]:
+def _network(spec: ModelSpec, checkpoint: Path | None) -> tuple[nn.Module, Counts]:
     """Shared by the fused and unfused conversions of one model; nobody may modify it."""
     net = instantiate(spec, checkpoint=checkpoint).eval()
     try:
-        counts = count(net, spec.input_shape(1))
+        return net, count(net, spec.input_shape(1))
     except Exception as error:  # the network's own code may raise anything
         raise _does_not_run(error, net, spec.input_shape(1)) from error
-    return net, counts.params_m, counts.gmacs
 
 
 def run_eager(net: nn.Module, inputs: Sequence[Array]) -> tuple[Array, ...]:

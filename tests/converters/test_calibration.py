@@ -17,6 +17,7 @@ from converters.calibration import calibration_of
 from converters.calibration_images import held_out
 from converters.parity import Array
 from converters.source import Source, run_eager
+from models.counting import Counts
 from models.spec import ModelSpec
 
 
@@ -25,7 +26,7 @@ def source_of(batch_size: int, count: int = 4) -> Source:
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(144, 5)).eval()
     draw = partial(drawn, batch_size)
     inputs = draw(0, count)
-    return Source(net, inputs, run_eager(net, inputs), 0.0, 0.0, draw)
+    return Source(net, inputs, run_eager(net, inputs), Counts(0.0, 0.0), draw)
 
 
 def drawn(batch_size: int, first: int, count: int) -> tuple[Array, ...]:

@@ -128,7 +128,7 @@ def test_next_vit_small(folder: Path) -> None:
     assert sum(artifact.op_counts.values()) <= 290
     assert artifact.op_counts["Softmax"] == 4
     assert artifact.parity.max_relative < 1e-5
-    assert artifact.params_m == pytest.approx(31.76, abs=0.01)
+    assert artifact.params_m == pytest.approx(31.73, abs=0.01)  # 31.76 with what fusion takes in
 
 
 def test_gelu_is_one_operator(folder: Path) -> None:
