@@ -12,12 +12,13 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from reports import drawing as d
 from reports import formatting as fmt
 from reports import palette as colour
 from reports.drawing import Drawing
+from reports.scatter import plain_ticks
 from reports.statistics import counted_rounds
 from reports.sweep_protocol import alike
 from reports.tables import Facet, Row
@@ -29,6 +30,7 @@ _MAX_DRAWN, _MIN_DRAWN = 60, 3  # samples per round in a distribution panel
 _DRAWN_IN_ALL = 30_000
 _ROW_IN = 0.235
 _SHARE_AXIS_UP_TO = 4.0
+_LINEAR_UP_TO = 30.0  # from the fastest to the slowest: beyond it, a linear axis has most dots at its end
 
 
 def latency_panels(
@@ -48,11 +50,20 @@ def shares_axis(facets: Sequence[Facet], unit: tuple[float, str]) -> bool:
     """Are the groups' latencies near enough for one axis over all panels, and do they mean the same?"""
     ends = _axis_ends(facets, unit)
     near = len(ends) > 1 and max(ends) <= _SHARE_AXIS_UP_TO * min(ends)
-    return near and len(alike(row for facet in facets for row in facet.rows)) == 1
+    return (
+        near
+        and not any(_is_wide(facet) for facet in facets)
+        and len(alike(row for facet in facets for row in facet.rows)) == 1
+    )
 
 
 def _axis_ends(facets: Sequence[Facet], unit: tuple[float, str]) -> list[float]:
     return [max((row.summary.high_ns or row.summary.median_ns) / unit[0] for row in f.rows) for f in facets]
+
+
+def _is_wide(facet: Facet) -> bool:
+    medians = [row.summary.median_ns for row in facet.rows]
+    return max(medians) > _LINEAR_UP_TO * min(medians)
 
 
 def rate_panels(facets: Sequence[Facet]) -> list[Drawing]:
@@ -96,22 +107,26 @@ def _latency_panel(facet: Facet, unit: tuple[float, str], end: float, name: str)
         f" {fmt.plus_minus(r.summary.half_width)}"
         for r in rows
     ]
-    figure, axes = dot_axes([r.label for r in rows], notes, f"median latency, {unit[1]}")
+    wide = _is_wide(facet)
+    title = f"median latency, {unit[1]}{', log axis' if wide else ''}"
+    figure, axes = dot_axes([r.label for r in rows], notes, title)
+    medians = [r.summary.median_ns / unit[0] for r in rows]
+    start = 0.0
+    if wide:
+        axes.set_xscale("log")
+        start, end = min(medians) * 0.8, max(medians) * 1.25
+        axes.xaxis.set_major_locator(plain_ticks(start, end))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_locator(NullLocator())
     leaders = facet.leaders
     for y, row in enumerate(rows):
         s = row.summary
         low, high = (v / unit[0] if v else None for v in (s.low_ns, s.high_ns))
         color = colour.BLUE if row in leaders else colour.VERMILLION if row.serious else colour.INK
         dot(axes, y, s.median_ns / unit[0], low, high, color=color, hollow=bool(row.flags))
-    axes.hlines(
-        range(len(rows)),
-        0,
-        [r.summary.median_ns / unit[0] for r in rows],
-        colors=colour.GRID,
-        lw=2.2,
-        zorder=1,
-    )
-    axes.set_xlim(0, end * 1.04)
+    # a log axis has no zero that a bar could begin at: there the lines only lead the eye
+    axes.hlines(range(len(rows)), start, medians, colors=colour.GRID, lw=0.8 if wide else 2.2, zorder=1)
+    axes.set_xlim(start, end if wide else end * 1.04)
     alt = "; ".join(f"{r.label} {note}" for r, note in zip(rows, notes, strict=True))
     return Drawing(name, facet.title, f"Median latency at {facet.title}: {alt}.", d.to_svg(figure, name))
 

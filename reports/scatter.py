@@ -78,17 +78,20 @@ def plain_axis(axes: Axes, values: Sequence[float], name: str) -> None:
     low, high = min(values), max(values)
     room = max(1.12, (high / low) ** 0.16)
     limit(low / room, high * room)
-    axis.set_major_locator(_plain_ticks(low / room, high * room))
+    axis.set_major_locator(plain_ticks(low / room, high * room))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
-def _plain_ticks(low: float, high: float) -> FixedLocator:
-    """Round numbers on a log axis: evenly spaced below a factor 4, 1-2-5 steps above 20, denser between."""
+def plain_ticks(low: float, high: float) -> FixedLocator:
+    """Round numbers on a log axis: evenly spaced below a factor 4, 1-2-5 steps above 20, denser between.
+
+    Powers of ten alone where the axis is wider than a factor 300.
+    """
     if high / low < 4:
         return FixedLocator([float(t) for t in MaxNLocator(5).tick_values(low, high) if low <= t <= high])
     exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    steps = (1, 2, 3, 5, 7) if high / low < 20 else (1, 2, 5)
+    steps = (1, 2, 3, 5, 7) if high / low < 20 else (1, 2, 5) if high / low < 300 else (1,)
     return FixedLocator([m * 10.0**e for e in exponents for m in steps if low <= m * 10.0**e <= high])
 
 

@@ -165,6 +165,18 @@ def test_long_names_are_cut_and_many_cases_fit(sample):
     assert texts(drawing).count("±") == 40
 
 
+def test_latencies_of_several_powers_of_ten_have_a_log_axis(sample):
+    def drawn(*rates: float):
+        results = [
+            sample.measured(sample.block_case(f"block/{name}", 14, 384), 0.2, 1.0, rate, seed=place)
+            for place, (name, rate) in enumerate(zip(("ncb", "ntb", "lsa"), rates, strict=True))
+        ]
+        return texts(figures.latency_panels(build(sample.run_of(results)).facets, (1e6, "ms"))[0])
+
+    assert "log axis" in drawn(100.0, 10.0, 0.1)
+    assert "log axis" not in drawn(100.0, 50.0, 10.0)
+
+
 def test_a_rate_needs_two_cases_and_gmacs(sample):
     one = sample.measured(sample.block_case("block/ncb", 14, 384), 0.2, 1.0, 90.0, seed=1)
     bare = dataclasses.replace(one, artifact=None)
