@@ -12,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator
 
 from reports import drawing as d
 from reports import formatting as fmt
 from reports import palette as colour
 from reports.drawing import Drawing
-from reports.scatter import plain_ticks
+from reports.scatter import plain_numbers
 from reports.statistics import counted_rounds
 from reports.sweep_protocol import alike
 from reports.tables import Facet, Row
@@ -114,10 +114,9 @@ def _latency_panel(facet: Facet, unit: tuple[float, str], end: float, name: str)
     start = 0.0
     if wide:
         axes.set_xscale("log")
-        start, end = min(medians) * 0.8, max(medians) * 1.25
-        axes.xaxis.set_major_locator(plain_ticks(start, end))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.xaxis.set_minor_locator(NullLocator())
+        start = min((r.summary.low_ns or r.summary.median_ns) / unit[0] for r in rows) * 0.8
+        end *= 1.2
+        plain_numbers(axes.xaxis, start, end)
     leaders = facet.leaders
     for y, row in enumerate(rows):
         s = row.summary
@@ -126,7 +125,7 @@ def _latency_panel(facet: Facet, unit: tuple[float, str], end: float, name: str)
         dot(axes, y, s.median_ns / unit[0], low, high, color=color, hollow=bool(row.flags))
     # a log axis has no zero that a bar could begin at: there the lines only lead the eye
     axes.hlines(range(len(rows)), start, medians, colors=colour.GRID, lw=0.8 if wide else 2.2, zorder=1)
-    axes.set_xlim(start, end if wide else end * 1.04)
+    axes.set_xlim(start, end * 1.04)
     alt = "; ".join(f"{r.label} {note}" for r, note in zip(rows, notes, strict=True))
     return Drawing(name, facet.title, f"Median latency at {facet.title}: {alt}.", d.to_svg(figure, name))
 

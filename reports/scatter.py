@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from reports import drawing as d
@@ -78,12 +79,17 @@ def plain_axis(axes: Axes, values: Sequence[float], name: str) -> None:
     low, high = min(values), max(values)
     room = max(1.12, (high / low) ** 0.16)
     limit(low / room, high * room)
-    axis.set_major_locator(plain_ticks(low / room, high * room))
+    plain_numbers(axis, low / room, high * room)
+
+
+def plain_numbers(axis: Axis, low: float, high: float) -> None:
+    """Plain numbers on a log axis that goes from `low` to `high`."""
+    axis.set_major_locator(_plain_ticks(low, high))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
-def plain_ticks(low: float, high: float) -> FixedLocator:
+def _plain_ticks(low: float, high: float) -> FixedLocator:
     """Round numbers on a log axis: evenly spaced below a factor 4, 1-2-5 steps above 20, denser between.
 
     Powers of ten alone where the axis is wider than a factor 300.
