@@ -18,7 +18,8 @@ from commands.config import load
 
 ROOT = Path(__file__).parents[2]
 MAX_BYTES = 1.5e9
-# A simulated case is built of no file: what has build options, or is searched by latency, runs for real below.
+# A simulated case is built of no file: what has build options, or is searched by latency, runs for real
+# below.
 SUITES = tuple(
     name
     for name, suite in load(ROOT / "bench.toml").suites.items()
