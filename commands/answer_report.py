@@ -20,12 +20,15 @@ def report_with(answer: Section, run: StoredRun, path: Path) -> str:
 
 def report_of(run: StoredRun, path: Path, first: Sequence[Section] = ()) -> str:
     """As `report_with`, of the run with any number of answers before it."""
-    from commands.published import published_figures, published_points
+    from commands.published import published_figures, published_points, unread_figures
     from reports.files import OutputError
     from reports.html import write_report
 
     try:
-        write_report(run, path, published=published_figures(run), points=published_points(run), first=first)
+        write_report(
+            run, path, published=published_figures(run), points=published_points(run), first=first,
+            unread=unread_figures(run),
+        )  # fmt: skip
     except OutputError as error:
         raise UsageError(str(error)) from None
     return str(path)

@@ -16,7 +16,7 @@ from commands.devices import driver_of
 from commands.only_one import only_one
 from commands.plan import Plan
 from commands.profiling import with_profile
-from commands.published import published_figures, published_points
+from commands.published import published_figures, published_points, unread_figures
 from commands.recording import Recording
 from commands.resuming import exit_code, goes_on, same_files, taken
 from commands.suite_observer import SuiteObserver
@@ -227,9 +227,9 @@ class Execution:
         """The numbers first: a report that cannot be written must not hide them."""
         from reports.html import write_report
 
-        published = published_figures(stored)
+        published, unread = published_figures(stored), unread_figures(stored)
         missing = self._missing(stored)
-        code = exit_code(stored, short=bool(missing))
+        code = SOME_FAILED if unread else exit_code(stored, short=bool(missing))
         if missing:
             rounds, budget = self.plan.timing.min_rounds, self.plan.timing.max_seconds
             print(
@@ -240,9 +240,10 @@ class Execution:
         if not self.args.json:
             from reports.terminal import print_table
 
-            print_table(stored, PlainConsole(), published=published)
+            print_table(stored, PlainConsole(), published=published, unread=unread)
         try:
-            write_report(stored, path, published=published, points=published_points(stored))
+            points = published_points(stored)
+            write_report(stored, path, published=published, points=points, unread=unread)
             report = str(path)
         except OutputError as error:
             print(f"error: {error}", file=sys.stderr)
@@ -250,7 +251,8 @@ class Execution:
         if self.args.json:
             from reports.export import document
 
-            print(json.dumps({**document(stored, samples=False), "report": report}))
+            told = {"report": report, "unread_published": unread}
+            print(json.dumps({**document(stored, samples=False), **told}))
         elif report:
             print(f"\nReport: {options.shown(path)}")
         return code

@@ -70,7 +70,7 @@ def opened(text: str) -> OnnxFile:
         if not stat.S_ISREG(status.st_mode):
             return _unread(path, f"--model {text}: is no plain file")
         return OnnxFile(path.absolute(), identity(path), _header(path))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise UsageError(f"--model {text}: cannot be read: {error.strerror}") from None
     except OSError as error:
         return _unread(path, f"--model {text}: cannot be read: {error.strerror}")

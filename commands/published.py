@@ -7,15 +7,17 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from commands import UsageError
 from models.paper_sizes import PAPER_SIZES
-from models.published import Published, PublishedError, rows_of, table
+from models.published import Published, rows_of, table, unread
+from models.spec import ModelSpec
 from reports.records import PublishedFigure, PublishedLatency, PublishedPoint, StoredRun
 
 # Classification by a network trained on ImageNet-1K alone. Weights trained on more images, and quantized
 # networks, have latencies of the same networks and accuracies of others.
 _NOT_COMPARABLE = ("6m", "22k", "ptq", "finetuned")
 _RUNTIMES = ("TensorRT", "Core ML")
+_TABLE = "models/published.csv"
+MAX_UNREAD = 8  # rows named one by one
 
 
 def published_figures(run: StoredRun) -> tuple[PublishedFigure, ...]:
@@ -48,25 +50,35 @@ def published_points(run: StoredRun) -> tuple[PublishedPoint, ...]:
     return tuple(point for key, point in found.items() if key[:3] in wanted)
 
 
-def check() -> None:
-    """Read the table of others' figures. Raises UsageError for a row that cannot be true."""
-    try:
-        table()
-    except PublishedError as error:
-        raise UsageError(f"{error}; put the table back as it was delivered, or correct the row") from None
+def unread_figures(run: StoredRun) -> tuple[str, ...]:
+    """What is wrong with rows of the table, each with its place; none where it concerns none of the run."""
+    return unread_of_table() if _networks(run) else ()
+
+
+def unread_of_table() -> tuple[str, ...]:
+    """Each row that cannot be true: file, line, column, value and why; of many the first ones, and how many
+    more.
+    """
+    told = [f"{_TABLE}, {text}" for text in unread()]
+    left = len(told) - MAX_UNREAD
+    if left > 1:
+        told[MAX_UNREAD:] = [f"{_TABLE}: {left} more rows that cannot be true"]
+    return tuple(told)
 
 
 def _comparable_rows(run: StoredRun) -> dict[tuple[str, int], list[Published]]:
     """By name and resolution of the run's networks; none of a block or of other options than published."""
-    check()
-    models = dict.fromkeys(result.case.model for result in run.results)
     return {
         (model.name, model.resolution): [
             row for row in rows_of(model.name) if _comparable(row, model.resolution)
         ]
-        for model in models
-        if not (model.is_block or model.options)
+        for model in _networks(run)
     }
+
+
+def _networks(run: StoredRun) -> list[ModelSpec]:
+    models = dict.fromkeys(result.case.model for result in run.results)
+    return [model for model in models if not (model.is_block or model.options)]
 
 
 @functools.cache

@@ -28,18 +28,18 @@ def execute(args: argparse.Namespace) -> int:
         run = stored.chosen(store, args)
         config, base = options.load_config(args)
         path = args.output or base / config.paths.reports / f"{_stem(run.info)}.html"
-        from commands.published import published_figures, published_points
+        from commands.published import published_figures, published_points, unread_figures
         from reports.html import write_report
 
-        published = published_figures(run)
-        write_report(run, path, published=published, points=published_points(run))
+        published, unread = published_figures(run), unread_figures(run)
+        write_report(run, path, published=published, points=published_points(run), unread=unread)
         if args.json:
             print(json.dumps(_document(run, path)))
             return OK
         from reports.console import PlainConsole
         from reports.terminal import print_table
 
-        print_table(run, PlainConsole(), published=published)
+        print_table(run, PlainConsole(), published=published, unread=unread)
         print(f"\nReport: {options.shown(path)}")
     return OK
 

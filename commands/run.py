@@ -113,7 +113,8 @@ def _run(
 
     try:
         _check_writable(report, store)
-        published.check()
+        for text in published.unread_of_table():
+            print(f"warning: {text}; left out of the report", file=sys.stderr)
         with Store(store) as opened:
             return Execution(plan, opened, cache_root, args, began_ns).go(report)
     except (StoreError, CacheError, OutputError) as error:

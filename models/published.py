@@ -2,8 +2,8 @@
 
 The table is published.csv beside this file. Nothing in it was measured by this project, and nothing in it is
 an estimate of ours: what is blank was not found. Rows whose note begins with DIGITISED were read off a plot
-and tell their error there. `gmacs` are what the papers call FLOPs. No pandas here: a report reads the table
-in milliseconds.
+and tell their error there. `gmacs` are what the papers call FLOPs. A row that cannot be true is left out and
+told; the others are read. No pandas here: a report reads the table in milliseconds.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ TASKS = ("cls", "det", "seg")  # classification, detection, segmentation
 _NUMBER = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?(e[+-]?[0-9]{1,3})?", re.ASCII)
 
 
-class PublishedError(ValueError):
-    """A row that cannot be true: names the file, the line, the column and the value."""
+class _RowError(ValueError):
+    """A row that cannot be true: names the line, the column and the value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,28 +66,60 @@ class Published:
         return self.notes.startswith("DIGITISED")
 
 
+@dataclass(frozen=True, slots=True)
+class PublishedTable:
+    """`unread` tells of each row that cannot be true its line, its column, its value and why; it is in no
+    other way in the table. A head or a quote that is wrong leaves out what follows it.
+    """
+
+    rows: tuple[Published, ...] = ()
+    unread: tuple[str, ...] = ()
+
+
 COLUMNS = (
     *("model", "family", "task", "setting", "resolution", "params_m", "gmacs", "acc_top1", "metric_name"),
     *("metric_value", "tensorrt_ms", "tensorrt_setup", "coreml_ms", "coreml_setup", "source", "notes"),
 )
 
 
-@cache
 def table() -> tuple[Published, ...]:
-    """Every row of published.csv, in order. Raises PublishedError."""
+    """The rows of published.csv that can be true, in order."""
+    return _shipped().rows
+
+
+def unread() -> tuple[str, ...]:
+    """What is wrong with the other rows of published.csv, each with its line."""
+    return _shipped().unread
+
+
+@cache
+def _shipped() -> PublishedTable:
     return read(TABLE)
 
 
-def read(path: Path) -> tuple[Published, ...]:
-    """Every row of a table like published.csv. Raises PublishedError naming line, column and value."""
-    reader = csv.reader(io.StringIO(_text_of(path), newline=""), strict=True)
+def read(path: Path) -> PublishedTable:
+    """A table like published.csv. A file that cannot be read is told as unread, too."""
+    try:
+        # Bytes that are no text become surrogates, so that the row that has them can name them.
+        text = path.read_bytes().decode("utf-8", errors="surrogateescape")
+    except OSError as error:
+        return PublishedTable(unread=(f"the file cannot be read: {error.strerror}",))
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    rows: list[Published] = []
+    unread: list[str] = []
     try:
         head = next(reader, [])
         if tuple(head) != COLUMNS:
-            raise PublishedError(f"{path}: line 1: columns are {','.join(head)}, not {','.join(COLUMNS)}")
-        return tuple(_Row(path, reader.line_num, values).read() for values in reader)
+            wrong = _printable(",".join(head))
+            return PublishedTable(unread=(f"line 1: columns are {wrong}, not {','.join(COLUMNS)}",))
+        for values in reader:
+            try:
+                rows.append(_Row(reader.line_num, values).read())
+            except _RowError as error:
+                unread.append(str(error))
     except csv.Error as error:
-        raise PublishedError(f"{path}: line {reader.line_num}: {error}") from None
+        unread.append(f"line {reader.line_num}: {error}; what follows is left out")
+    return PublishedTable(tuple(rows), tuple(unread))
 
 
 def rows_of(model: str) -> tuple[Published, ...]:
@@ -106,26 +138,24 @@ def rows_of(model: str) -> tuple[Published, ...]:
     )
 
 
-def _text_of(path: Path) -> str:
-    data = path.read_bytes()
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise PublishedError(f"{path}: line {line}: byte 0x{data[error.start]:02x} is not UTF-8") from None
+def _printable(text: str) -> str:
+    """With bytes that are no text as \\xff."""
+    return text.encode("utf-8", errors="surrogateescape").decode("utf-8", errors="backslashreplace")
 
 
 class _Row:
     """Reads the cells of one line; every complaint names the place."""
 
-    def __init__(self, path: Path, line: int, values: Sequence[str]) -> None:
-        self._where = f"{path}: line {line}"
+    def __init__(self, line: int, values: Sequence[str]) -> None:
         if len(values) != len(COLUMNS):
-            raise PublishedError(f"{self._where}: {len(values)} values for {len(COLUMNS)} columns")
+            raise _RowError(f"line {line}: {len(values)} values for {len(COLUMNS)} columns")
         self._line = line
         self._cells = dict(zip(COLUMNS, values, strict=True))
 
     def read(self) -> Published:
+        for column, value in self._cells.items():
+            if value != _printable(value):
+                raise self._wrong(column, "not UTF-8")
         task = self._text("task")
         if task not in TASKS:
             raise self._wrong("task", f"none of {', '.join(TASKS)}")
@@ -189,5 +219,5 @@ class _Row:
             (name, self._positive("metric_value", value)) for name, value in zip(names, values, strict=True)
         )
 
-    def _wrong(self, column: str, why: str) -> PublishedError:
-        return PublishedError(f"{self._where}: {column} = '{self._cells[column]}': {why}")
+    def _wrong(self, column: str, why: str) -> _RowError:
+        return _RowError(f"line {self._line}: {column} = '{_printable(self._cells[column])}': {why}")

@@ -14,6 +14,7 @@ from reports.tables import Facet, Row, RunTable, fused_facets
 MAX_INVERSIONS = 3
 _MAX_PAIRED = 20
 _MAX_NAMED = 3
+_MAX_PLACES = 6  # groups named one by one in the headline
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,8 @@ def _first_behind(facet: Facet) -> tuple[Ratio, str] | None:
 def _winners(facets: list[Facet]) -> str:
     """One winner everywhere, one that is never beaten, or who wins where."""
     names = [frozenset(row.label for row in f.leaders) for f in facets]
-    kind = "block" if facets[0].is_block else "network"
+    kinds = {"block" if facet.is_block else "network" for facet in facets}
+    kind = kinds.pop() if len(kinds) == 1 else "case"
     unbeaten = frozenset.intersection(*names)
     if len(set(names)) == 1 and len(names[0]) == 1:
         return _same_winner(facets, kind)
@@ -181,11 +183,23 @@ def _winners(facets: list[Facet]) -> str:
     groups: dict[frozenset[str], list[Facet]] = {}
     for facet, who in zip(facets, names, strict=True):
         groups.setdefault(who, []).append(facet)
+    named = list(groups.items())
+    if len(facets) > _MAX_PLACES:
+        named = sorted(named, key=lambda it: -len(it[1]))[:_MAX_NAMED]
     parts = [
-        f"{'a tie of ' if len(who) > 1 else ''}{_names(won[0].leaders)} at {listing([f.title for f in won])}"
-        for who, won in groups.items()
+        f"{'a tie of ' if len(who) > 1 else ''}{_names(won[0].leaders)} {_places(won, facets)}"
+        for who, won in named
     ]
-    return f"No single {kind} is fastest everywhere: {'; '.join(parts)}."
+    left = len(facets) - sum(len(won) for _, won in named)
+    others = [f"others in {count(left, 'group')}"] if left else []
+    return f"No single {kind} is fastest everywhere: {'; '.join([*parts, *others])}."
+
+
+def _places(won: list[Facet], facets: list[Facet]) -> str:
+    """Where, by name; of many groups how many, as their names have all that differs between them."""
+    if len(facets) <= _MAX_PLACES or len(won) == 1:
+        return f"at {listing([f.title for f in won])}"
+    return f"in {len(won)} of {len(facets)} groups"
 
 
 def _never_beaten(facets: list[Facet], kind: str, winner: str) -> str:

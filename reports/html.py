@@ -11,7 +11,6 @@ from typing import Any
 
 from reports import (
     accuracy_chart,
-    additivity,
     case_table,
     device_section,
     evaluated_section,
@@ -28,6 +27,7 @@ from reports import formatting as fmt
 from reports.files import write_text
 from reports.flags import is_simulated
 from reports.grids import facts
+from reports.headline import headline
 from reports.machine_sections import machine_sections
 from reports.matched_run import matched_sections
 from reports.measured_accuracy import newest
@@ -45,16 +45,18 @@ def write_report(
     *,
     published: Sequence[PublishedFigure] | None = None,
     points: Sequence[PublishedPoint] = (),
+    unread: Sequence[str] = (),
     first: Sequence[Section] = (),
 ) -> Path:
     """Write the report of a run and return its path.
 
     `published` are others' figures for the run's models, shown in a section of their own, and `points` all of
-    those others' networks, to redraw their figures; `first` are sections that come before the run's. The same
-    input gives the same bytes. Raises reports.files.OutputError where the file cannot be written.
+    those others' networks, to redraw their figures; `unread` are rows of others' figures that cannot be true,
+    which stand among the failures; `first` are sections that come before the run's. The same input gives the
+    same bytes. Raises reports.files.OutputError where the file cannot be written.
     """
     path = Path(path)
-    write_text(path, render(stored_run, published=published, points=points, first=first))
+    write_text(path, render(stored_run, published=published, points=points, unread=unread, first=first))
     return path
 
 
@@ -63,6 +65,7 @@ def render(
     *,
     published: Sequence[PublishedFigure] | None = None,
     points: Sequence[PublishedPoint] = (),
+    unread: Sequence[str] = (),
     first: Sequence[Section] = (),
 ) -> str:
     """The report as text."""
@@ -77,6 +80,7 @@ def render(
     cost = interactive.cost_chart(table)
     page = {
         **_summary(table),
+        **view.doubts(table, unread),
         **_cost(table, cost),
         **_untimed(table, published),
         **device_section.section(table),
@@ -118,7 +122,7 @@ def _summary(table: RunTable) -> dict[str, Any]:
         "title": f"{info.suite}: latency report, run {info.run_id}",
         "file_stem": fmt.slug(f"{info.suite}-run-{info.run_id}") or "report",
         "started": fmt.moment(info.started_at_ns),
-        "headline": additivity.headline(table) or findings.headline(table),
+        "headline": headline(table),
         "context": _context(table),
         "key_facts": view.key_facts(table),
         "simulated": _simulated(table),
@@ -130,7 +134,6 @@ def _summary(table: RunTable) -> dict[str, Any]:
         "latency_panels": figures.latency_panels(facets, table.unit),
         "results": None if table.only_untimed else case_table.results(table),
         "filters": case_table.filters(table),
-        **view.doubts(table),
         "flag_lines": view.flag_lines(table),
     }
 

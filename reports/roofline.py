@@ -135,6 +135,21 @@ def section(table: RunTable) -> Section | None:
     )
 
 
+def headline(table: RunTable) -> str:
+    """What the cases reach of the peak; empty where the run measured no peak, or peaks alone."""
+    under = points(table, roofs(table))
+    if not under:
+        return ""
+    most, least = (choose(under, key=lambda point: point.of_peak) for choose in (max, min))
+    reached = f"{most.row.label} reaches {fmt.percent(most.of_peak)} of the machine's own peak"
+    if most is least:
+        return f"{reached} ({most.title})."
+    return (
+        f"{reached} ({most.title}), the most of {len(under)} cases; {least.row.label}"
+        f" {fmt.percent(least.of_peak)} ({least.title}), the least."
+    )
+
+
 def sentences(found: Mapping[tuple[str, str], Roof], under: Sequence[Point]) -> list[str]:
     """What the machine can do in each setting, and who comes nearest to it."""
     lines = []
@@ -150,13 +165,6 @@ def sentences(found: Mapping[tuple[str, str], Roof], under: Sequence[Point]) -> 
         ]
         gain = f" Against fp32 that is {fmt.listing(gains)}." if gains else ""
         lines.append(f"{setting} computes {peaks} in the fastest matrix product measured{copied}.{gain}")
-    if under:
-        best = max(under, key=lambda point: point.of_peak)
-        least = min(under, key=lambda point: point.of_peak)
-        lines.append(
-            f"{best.row.label} ({best.title}) reaches {fmt.percent(best.of_peak)} of its peak, the most;"
-            f" {least.row.label} ({least.title}) {fmt.percent(least.of_peak)}, the least."
-        )
     return [*lines, *_doubts(found.values(), under)]
 
 

@@ -10,12 +10,13 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from reports import additivity, agreement, layers, parts
+from reports import agreement, layers, parts
 from reports import formatting as fmt
 from reports.failure_groups import FailureGroup, grouped
-from reports.findings import batches_note, headline
+from reports.findings import batches_note
 from reports.flags import is_simulated
 from reports.focus import sentence
+from reports.headline import headline
 from reports.matched import print_matched
 from reports.matched_run import matched_of, title_of
 from reports.progress import Progress
@@ -49,18 +50,23 @@ class _Column:
 
 
 def print_table(
-    stored_run: StoredRun, console: Console, *, published: Sequence[PublishedFigure] | None = None
+    stored_run: StoredRun,
+    console: Console,
+    *,
+    published: Sequence[PublishedFigure] | None = None,
+    unread: Sequence[str] = (),
 ) -> None:
     """Print a run: its finding, one table with a section per comparable group, failures, and a legend.
 
-    `published` are others' latencies, shown beside what is built and not timed.
+    `published` are others' latencies, shown beside what is built and not timed; `unread` are rows of others'
+    figures that cannot be true.
     """
     table = build(stored_run)
     simulated = sum(is_simulated(row.result) for row in table.rows)
     if simulated:
         which = f"{simulated} of {fmt.count(len(table.rows), 'result')}"
         console.print(Text(f" SIMULATED: {which} come from no device ", style="bold white on red"))
-    console.print(Text(additivity.headline(table) or headline(table), style="bold"))
+    console.print(Text(headline(table), style="bold"))
     if against := sentence(table):
         console.print(Text(against))
     console.print(_subtitle(table), style="dim")
@@ -76,8 +82,10 @@ def print_table(
         console.print()
         print_matched(matched, title_of(stored_run), console)
     print_evaluated(stored_run.evaluations, stored_run.results, console)
-    for print_part in (_print_failures, _print_pending, _print_legend):
-        print_part(table, console)
+    _print_failures(table, console)
+    _print_unread(unread, console)
+    _print_pending(table, console)
+    _print_legend(table, console)
 
 
 def _subtitle(table: RunTable) -> Text:
@@ -244,6 +252,15 @@ def _print_failures(table: RunTable, console: Console) -> None:
         for line in (group.cause if group.is_single else group.names, group.advice):
             if line:
                 console.print(Padding(Text(fmt.harmless(line), style="dim"), (0, 0, 0, 4), expand=False))
+
+
+def _print_unread(unread: Sequence[str], console: Console) -> None:
+    if unread:
+        console.print()
+        left_out = f"Left out: {fmt.count(len(unread), 'row')} of others' figures that cannot be true"
+        console.print(Text(left_out, style="bold red"))
+    for text in unread:
+        console.print(Padding(Text(fmt.harmless(text)), (0, 0, 0, 2), expand=False))
 
 
 def _failed_what(group: FailureGroup) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -131,10 +132,10 @@ def flag_lines(table: RunTable) -> list[tuple[Flag, str]]:
     return [(flag, _brief(carriers[flag.name])) for flag in table.flags]
 
 
-def doubts(table: RunTable) -> dict[str, Any]:
+def doubts(table: RunTable, unread: Sequence[str] = ()) -> dict[str, Any]:
     """What must be known beside the numbers: what failed, and that cases were not all taken side by side."""
     note = findings.batches_note() if table.info.is_batched else ""
-    return {"failures": failures(table), "batches_note": note}
+    return {"failures": [*failures(table), *map(_unread, unread)], "batches_note": note}
 
 
 def failures(table: RunTable) -> list[dict[str, str]]:
@@ -154,6 +155,13 @@ def _failed(group: FailureGroup) -> dict[str, str]:
         "advice": group.advice,
         "signal": f"signal {first.signal}" if single and first is not None and first.signal else "",
     }
+
+
+def _unread(text: str) -> dict[str, str]:
+    """A row of others' figures that cannot be true; `text` begins with its file."""
+    place, _, why = text.partition(": ")
+    advice = "It is left out; nothing that is measured depends on it. Correct it, or put the table back."
+    return {"case": place, "kind": "unread row", "state": "", "message": why, "advice": advice, "signal": ""}
 
 
 def protocols(table: RunTable) -> list[Grid]:

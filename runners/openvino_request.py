@@ -128,17 +128,20 @@ def _check_inputs(compiled: Any) -> None:
 
 
 def _check_precision(compiled: Any, job: Job) -> str:
-    """The precisions that the executed graph's heavy layers really run in, checked against the request."""
+    """The precision that the executed graph's heavy layers really run in, checked against the request.
+
+    In int8 it is that of most of them: how many stay in fp32 is the network's own, and no other protocol.
+    """
     hint = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
     heavy = [precision for layer, precision in _executed_layers(compiled) if layer in HEAVY_LAYERS]
     counts = collections.Counter(TYPES.get(precision, precision) for precision in heavy)
     if job.precision == "int8":  # products of two activations, as in attention, stay fp32 here
         for found, _ in counts.most_common(1):
             require_precision(job, found, "most of the heavy layers of OpenVINO's executed graph")
-    else:
-        require_precision(job, TYPES.get(hint, hint), "OpenVINO (INFERENCE_PRECISION_HINT read back)")
-        for found in sorted(counts):
-            require_precision(job, found, "a layer of OpenVINO's executed graph")
+        return job.precision
+    require_precision(job, TYPES.get(hint, hint), "OpenVINO (INFERENCE_PRECISION_HINT read back)")
+    for found in sorted(counts):
+        require_precision(job, found, "a layer of OpenVINO's executed graph")
     return ",".join(sorted(set(heavy)))
 
 

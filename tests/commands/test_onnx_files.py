@@ -90,6 +90,7 @@ def test_a_run_is_found_again_and_gated(mine):
     ("make", "said"),
     [
         (lambda folder: folder / "none.onnx", "No such file"),
+        (lambda folder: folder / "bench.toml" / "net.onnx", "Not a directory"),
         (lambda folder: folder, "unknown model"),
         (lambda folder: shutil.copy(net(folder / "a.onnx"), folder / "b.ONNX"), "ends in .onnx"),
         (lambda folder: net(folder / "a.onnx", side="S"), "name one with --resolution"),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
-from commands.published import published_figures, published_points
+from commands.published import MAX_UNREAD, published_figures, published_points, unread_of_table
 from models import published
 from models.spec import Case, ModelSpec
 from reports.records import CaseResult, RunInfo, StoredRun
@@ -112,17 +113,48 @@ def test_a_family_has_its_accuracies_from_one_table():
     assert {f.family for f in figures} == {"ResNet"}
 
 
-def test_a_row_that_cannot_be_true_is_one_line_of_error_before_anything_is_measured(project, monkeypatch):
+@pytest.fixture
+def one_wrong_row(project, monkeypatch):
+    """The table with Next-ViT-S's parameters as no number."""
     text = published.TABLE.read_text(encoding="utf-8").replace(",31.7,5.8,82.5,", ",31.7M,5.8,82.5,", 1)
     broken = project.folder / "published.csv"
     broken.write_text(text, encoding="utf-8")
-    with monkeypatch.context() as patch:
-        patch.setattr(published, "TABLE", broken)
-        published.table.cache_clear()
-        answer = project.bench("--suite", "tiny")
-    published.table.cache_clear()
-    assert (answer.code, answer.out) == (2, "")
-    assert answer.err.count("\n") == 1
-    assert f"error: {broken}: line 2: params_m = '31.7M': '31.7M' is not a number above 0" in answer.err
-    assert "published.csv" in answer.err
-    assert not list(project.folder.rglob("*.db"))
+    monkeypatch.setattr(published, "TABLE", broken)
+    published._shipped.cache_clear()
+    yield "models/published.csv, line 2: params_m = '31.7M': '31.7M' is not a number above 0"
+    published._shipped.cache_clear()
+
+
+def test_a_row_that_cannot_be_true_is_one_failure_of_a_run_of_networks(project, one_wrong_row):
+    """Told before anything is measured and among the failures; all else is measured and compared."""
+    command = ("--suite", "nets", "--backend", "simulated")
+    answer = project.bench(*command)
+    assert answer.code == 1
+    assert f"warning: {one_wrong_row}; left out of the report" in answer.err
+    told = answer.out.split("Left out: 1 row of others' figures that cannot be true")[1]
+    assert " ".join(told.split()).startswith(one_wrong_row)
+    page = (project.folder / "results" / "nets.html").read_text(encoding="utf-8")
+    section = page.split("<h3>Failed</h3>")[1].split("</ul>")[0]
+    assert "<strong>models/published.csv, line 2</strong>" in section
+    assert "params_m = &#39;31.7M&#39;: &#39;31.7M&#39; is not a number above 0" in section
+    again = project.bench("report")
+    assert again.code == 0
+    assert "Left out: 1 row" in again.out
+    document = json.loads(project.bench(*command, "--json").out)
+    assert document["unread_published"] == [one_wrong_row]
+    figures = published_figures(run_of("nextvit_small", "timm/resnet50"))
+    assert {f.model for f in figures if f.top1} == {"nextvit_small", "timm/resnet50"}
+
+
+def test_what_others_published_of_networks_is_nothing_to_a_run_of_blocks(project, one_wrong_row):
+    answer = project.bench("--suite", "tiny", "--backend", "simulated")
+    assert answer.code == 0
+    assert "Left out" not in answer.out
+
+
+def test_of_many_wrong_rows_the_first_are_named(monkeypatch):
+    monkeypatch.setattr("commands.published.unread", lambda: tuple(f"line {n}: wrong" for n in range(2, 40)))
+    told = unread_of_table()
+    assert len(told) == MAX_UNREAD + 1
+    assert told[0] == "models/published.csv, line 2: wrong"
+    assert told[-1] == "models/published.csv: 30 more rows that cannot be true"

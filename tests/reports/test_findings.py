@@ -71,6 +71,25 @@ def test_different_winners(block_run):
     assert text == "No single block is fastest everywhere: ncb at 14x14x384; lsa at 7x7x384."
 
 
+def test_of_many_groups_the_winners_are_counted(block_run):
+    """ncb leads 4 of 8, lsa 3 and ntb 1; the names of many groups would hide who wins."""
+    sides = {7: "ncb", 8: "ncb", 10: "ncb", 12: "ncb", 14: "lsa", 16: "lsa", 20: "lsa", 28: "ntb"}
+    times = {
+        (name, side): 1.0 if name == best else 1.5
+        for side, best in sides.items()
+        for name in ("ncb", "lsa", "ntb")
+    }
+    assert headline(block_run(times)) == (
+        "No single block is fastest everywhere: ncb in 4 of 8 groups; lsa in 3 of 8 groups; ntb at 28x28x384."
+    )
+    best_of = {7: "ncb", 8: "ncb", 10: "ntb", 12: "lsa", 14: "convnext", 16: "mhca", 20: "ffn"}
+    names = dict.fromkeys(best_of.values())
+    times = {(n, side): 1.0 if n == best else 1.5 for side, best in best_of.items() for n in names}
+    text = headline(block_run(times))
+    assert text.startswith("No single block is fastest everywhere: ncb in 2 of 7 groups; ")
+    assert text.endswith("; others in 3 groups.")
+
+
 def test_never_beaten(block_run):
     text = headline(block_run({("ncb", 14): 1.9, ("lsa", 14): 2.5, ("ncb", 7): 1.0, ("lsa", 7): 1.0}))
     assert text == "No block beats ncb: it leads at 14x14x384, and ties with lsa at 7x7x384."

@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from models.spec import Case, ModelSpec
-from reports import roofline
+from reports import findings, roofline
+from reports.headline import headline
 from reports.html import render
 from reports.tables import build, fused_facets
 
@@ -94,6 +95,18 @@ def test_a_peak_in_doubt_is_better_than_none_and_says_so(sample):
     assert "1 of these 4 numbers, 1 peak among them, carry a flag" in section.paragraphs[-1]
     assert "(invalid)" in section.paragraphs[-1]
     assert "doubt" not in " ".join(roofline.section(table_of(sample)).paragraphs)
+
+
+def test_the_headline_says_how_near_the_cases_come_to_the_peak(sample):
+    assert headline(table_of(sample)) == (
+        "ncb reaches 50 % of the machine's own peak (14x14x384, fp32, 1 thread), the most of 2 cases;"
+        " ncb 25 % (14x14x384, int8, 1 thread), the least."
+    )
+    assert headline(table_of(sample, [results(sample)[0], results(sample)[3]])) == (
+        "ncb reaches 50 % of the machine's own peak (14x14x384)."
+    )
+    alone = table_of(sample, results(sample)[:3])
+    assert headline(alone) == findings.headline(alone)
 
 
 def test_a_peak_is_no_answer_to_which_is_fastest(sample):

@@ -225,3 +225,9 @@ def test_networks_stand_beside_figures_of_one_setup_where_there_is_one(sample):
     told = untimed.rows(build(run), both)
     assert [row.published.setup for row in told if row.published] == ["the shared phone"] * 3
     assert [row.published_text for row in told] == ["3.0 ms", "4.0 ms", "5.0 ms"]
+
+
+def test_a_wrong_row_stands_with_what_is_built_where_nothing_is_timed(engines_run):
+    page = render(engines_run, unread=["models/published.csv, line 7: acc_top1 = 'x': no number"])
+    built = re.search(r'<section id="built">.*?</section>', page, re.DOTALL)
+    assert "<strong>models/published.csv, line 7</strong>" in built[0]
