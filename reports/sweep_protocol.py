@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from models.spec import digest
+from reports.group_titles import flat
 from reports.tables import Row
 
 # Options that runtimes read back, by the setting that they follow from. What one of them may not do is to say
@@ -89,12 +90,7 @@ def _implied(row: Row) -> dict[tuple[str, object], tuple[Any, ...]]:
 
 def _flat(row: Row) -> dict[str, Any]:
     """Fields and options side by side; the number of threads is the case's."""
-    value = _plain(row)
-    return {
-        name: told
-        for name, told in {**value, **value["options"]}.items()
-        if name not in ("options", "threads")
-    }
+    return {name: told for name, told in flat(row.measurement.protocol).items() if name != "threads"}
 
 
 def _plain(row: Row) -> dict[str, Any]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from models.spec import Case, Options, forms_left_out
+from reports import group_titles
 from reports.flags import Flag, flags, ordered
 from reports.formatting import count, time_unit
 from reports.records import CaseResult, RunInfo, Session, StoredRun
@@ -147,7 +148,7 @@ def build(run: StoredRun) -> RunTable:
     facets = [_facet(group, varying, batched=run.info.is_batched) for group in groups.values()]
     return RunTable(
         info=run.info,
-        facets=tuple(_with_distinct_titles(facets)),
+        facets=tuple(group_titles.distinct(facets)),
         failures=tuple(r for r in run.results if r.failure is not None and not r.untimed),
         untimed=tuple(r for r in run.results if r.untimed),
         pending=tuple(r for r in run.results if r.failure is None and not r.rounds),
@@ -236,15 +237,6 @@ def _title(words: Mapping[str, str], varying: Sequence[str]) -> str:
     """The shape, and whatever else differs within the run; being fused goes without saying."""
     names = ("shape", *(name for name in varying if name != "shape"))
     return ", ".join(words[name] for name in names if words[name] and words[name] != "fused")
-
-
-def _with_distinct_titles(facets: Sequence[Facet]) -> list[Facet]:
-    """Groups that only their protocol tells apart are named by the runtime and the protocol's id."""
-    uses = Counter(facet.title for facet in facets)
-    return [
-        replace(f, title=f"{f.title}, {f.protocol.runtime} ({f.protocol.id})") if uses[f.title] > 1 else f
-        for f in facets
-    ]
 
 
 def _shape(case: Case) -> str:

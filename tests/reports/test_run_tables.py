@@ -127,19 +127,35 @@ def test_every_setting_separates(sample, change):
     assert len({f.title for f in table.facets}) == 2
 
 
-def test_groups_that_only_the_protocol_separates_are_named_by_it(sample):
+@pytest.mark.parametrize(
+    ("change", "titles"),
+    [
+        ({"runtime": "ort 9"}, ["runtime onnxruntime 1.31.0 graph_optimization=all", "runtime ort 9"]),
+        ({"options": {"executed": "f32"}}, ["executed unset", "executed f32"]),
+        ({"sync": "block", "queue_depth": 2}, ["sync blocking call, queue_depth 1", "sync block, queue_depth 2"]),
+    ],
+)
+def test_groups_that_only_the_protocol_separates_are_named_by_what_differs(sample, change, titles):
+    found = titles_of_two(sample, dataclasses.replace(sample.protocol(), **change))
+    assert found == [f"14x14x384, {title}" for title in titles]
+
+
+def test_protocols_that_differ_in_much_are_named_by_the_runtime_and_their_id(sample):
+    newer = dataclasses.replace(sample.protocol(), clock="device", sync="block", queue_depth=2)
+    assert titles_of_two(sample, newer)[1] == f"14x14x384, {newer.runtime} ({newer.id})"
+
+
+def titles_of_two(sample, newer) -> list[str]:
     base = sample.measured(sample.block_case("block/ncb", 14, 384), 0.2, 1.0, 90.0, seed=1)
-    newer = dataclasses.replace(sample.protocol(), runtime="onnxruntime 1.32.0")
     other = sample.measured(sample.block_case("block/ntb", 14, 384), 0.2, 1.0, 90.0, seed=2)
     other = dataclasses.replace(
         other,
         rounds=tuple(dataclasses.replace(r, protocol=newer) for r in other.rounds),
         last_protocol_id=newer.id,
     )
-    first, second = build(sample.run_of([base, other])).facets
-    assert second.title == f"14x14x384, onnxruntime 1.32.0 ({newer.id})"
-    assert first.title != second.title
-    assert str(first.rows[0].rank) == str(second.rows[0].rank) == "1"
+    facets = build(sample.run_of([base, other])).facets
+    assert [str(facet.rows[0].rank) for facet in facets] == ["1", "1"]
+    return [facet.title for facet in facets]
 
 
 def test_unfused_groups_answer_only_where_nothing_is_fused(sample, blocks_run):

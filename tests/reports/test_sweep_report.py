@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import re
 from dataclasses import replace
@@ -58,6 +59,7 @@ def whole():
 
 def test_cases_are_grouped_once(monkeypatch):
     """It takes a while where there are many: sweeps and what is said of their parts share it."""
+    importlib.import_module("reports.figures")  # imported later, it would keep what stands here now
     of, alike = [], sweep_protocol.alike
     monkeypatch.setattr(sweep_protocol, "alike", lambda rows: of.append(len(rows)) or alike(rows))
     cases = [made.case_of(name, batch=b) for name in ("nextvit_small", "timm/resnet50") for b in (1, 2)]
