@@ -59,7 +59,7 @@ def test_the_coordinator_of_real_conversions_and_rounds(argv, tmp_path):
     """From an empty cache: conversions with their ledgers, real rounds, profiles by layer, report; and a
     match with its search, last run and trainings."""
     shutil.copy(ROOT / "bench.toml", tmp_path)  # its paths are relative to it
-    budget = () if argv[0] == "match" else ("--max-seconds", "60")
+    budget = () if argv[0] == "match" else ("--max-seconds", "300")
     check_peak(*argv, "--config", str(tmp_path / "bench.toml"), *budget, log=tmp_path / "log.txt")
 
 
