@@ -21,6 +21,7 @@ from torch import nn
 from converters.forms_of_attention import TwinsWindows, constant_bias, swin_windows, unfolded_patches
 from converters.forms_of_heads import one_classifier, scaled_norm
 from converters.forms_of_modulation import channels_first
+from converters.forms_of_shifts import sliced_shifts
 
 # The module in its form, or None where this instance has no need of it.
 Maker = Callable[[Any], nn.Module | None]
@@ -87,6 +88,11 @@ FORMS: tuple[Form, ...] = (
         "channels first",
         "Linear between permutations as 1x1 convolution",
         {"models.efficientmod.EfficientMod": channels_first},
+    ),
+    Form(
+        "sliced shifts",
+        "differences to shifted maps as one difference to the least of their slices",
+        {"models.mobilevig.MaxRelative": sliced_shifts},
     ),
 )
 

@@ -7,7 +7,9 @@ from models.spec import WITHOUT_FORM
 from models.tables import suggest
 
 # Those of `converters.deployment_forms`, in the order in which they are taken.
-FORM_NAMES = ("constant biases", "one classifier", "scaled norm", "five axes", "channels first")
+FORM_NAMES = (
+    "constant biases", "one classifier", "scaled norm", "five axes", "channels first", "sliced shifts",
+)  # fmt: skip
 
 
 def check(request: ConversionRequest) -> None:

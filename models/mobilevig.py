@@ -43,19 +43,22 @@ class InvertedResidual(nn.Module):
         return replaced(self, project=project, layer_scale=nn.Identity())
 
 
-def max_relative(x: Tensor) -> Tensor:
-    """`max(x - y)` over the position itself and every HOP-th one of its column and row: (B, C, H, W).
-
-    That is `x` minus the least `y`, to the last bit, since rounding keeps order: one subtraction in all. The
-    shifts go round the border, as slices of the map repeated once.
+class MaxRelative(nn.Module):
+    """`max(x - y)` over the position itself and every HOP-th one of its column and row, as it is published: a
+    shift round the border, a difference and a maximum for each (section 3.1).
     """
-    least = x
-    for dim in (2, 3):
-        side = x.shape[dim]
-        twice = torch.cat((x, x), dim=dim)
-        for shift in range(HOP, side, HOP):
-            least = torch.minimum(least, twice.narrow(dim, side - shift, side))
-    return x - least
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W)
+        most = torch.zeros_like(x)
+        for dim in (2, 3):
+            for shift in shifts(x.shape[dim]):
+                most = torch.maximum(most, x - x.roll(shift, dims=dim))
+        return most
+
+
+def shifts(side: int) -> range:
+    """How far the joined positions of a row or column are."""
+    return range(HOP, side, HOP)
 
 
 class SVGA(nn.Module):
@@ -64,13 +67,14 @@ class SVGA(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.fc1 = ConvBN(channels, channels, kernel_size=1)
+        self.relative = MaxRelative()
         self.graph_conv = ConvBN(2 * channels, 2 * channels, kernel_size=1)
         self.act = nn.GELU()
         self.fc2 = ConvBN(2 * channels, channels, kernel_size=1)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W)
         y = self.fc1(x)
-        y = torch.cat((y, max_relative(y)), dim=1)  # (B, 2*C, H, W)
+        y = torch.cat((y, self.relative(y)), dim=1)  # (B, 2*C, H, W)
         out: Tensor = x + self.fc2(self.act(self.graph_conv(y)))
         return out
 

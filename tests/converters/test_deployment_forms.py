@@ -22,6 +22,7 @@ from converters.deployment_forms import FORMS, Form, formed, has
 from converters.onnx_from_torch import convert
 from models.fcaformer import CrossAttention
 from models.folding import fuse_all
+from models.mobilevig import MaxRelative
 from models.spec import ModelSpec
 
 BY_NAME = {form.name: form for form in FORMS}
@@ -173,6 +174,18 @@ def test_efficientmod_channels_first() -> None:
     assert {path for path, _ in after.named_modules()} == {path for path, _ in fused.named_modules()}
 
 
+@pytest.mark.parametrize("shape", [(7, 7), (8, 5), (2, 3), (1, 1)])
+def test_mobilevigs_shifts_become_slices(shape: tuple[int, int]) -> None:
+    """To the last bit: rounding keeps order."""
+    block = MaxRelative()
+    after = assert_equal(nn.Sequential(block), "sliced shifts", values(2, 3, *shape))
+    x = torch.randn(2, 3, *shape, generator=torch.Generator().manual_seed(2))
+    assert torch.equal(after(x), block(x))
+    if min(shape) > 2:
+        assert "aten.roll" in run(block, x).names
+        assert "aten.roll" not in run(after, x).names
+
+
 def test_a_form_of_a_whole_network_has_its_signature() -> None:
     """`torch.export` asks for it where the batch is open."""
     net = fuse_all(random(models.build("efficientmod_xxs", num_classes=10)))
@@ -187,7 +200,11 @@ def steps_of(model: ModelSpec, folder: Path, *, fused: bool = True) -> dict[str,
 
 @pytest.mark.parametrize(
     ("name", "form", "count"),
-    [("timm/mobilevitv2_050", "five axes", 3), ("efficientmod_xxs", "channels first", 1)],
+    [
+        ("timm/mobilevitv2_050", "five axes", 3),
+        ("efficientmod_xxs", "channels first", 1),
+        ("mobilevig_ti", "sliced shifts", 2),
+    ],
 )
 def test_a_form_is_a_step_of_the_ledger(folder: Path, name: str, form: str, count: int) -> None:
     steps = steps_of(ModelSpec.of(name, resolution=64), folder)

@@ -66,7 +66,7 @@ def test_the_names_that_are_checked_are_those_of_the_forms() -> None:
         ("five-axis", "without_form=five-axis: there is no form 'five-axis': did you mean five-axes"),
         ("five axes", "did you mean five-axes"),
         ("constant-biases+five_axes", "there is no form 'five_axes'"),
-        ("zzz", "known: channels-first, constant-biases, five-axes, one-classifier, scaled-norm"),
+        ("zzz", "known: channels-first, constant-biases, five-axes, one-classifier, scaled-norm, sliced"),
         ("five-axes+", "there is no form ''"),
         (True, "there is no form 'True'"),
         ("five-axes+five-axes", "'five-axes' is given twice"),

@@ -5,17 +5,18 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.mobilevig import SVGA, max_relative
+from models.mobilevig import SVGA, MaxRelative
 
 
 @pytest.mark.parametrize("shape", [(7, 7), (8, 5), (2, 3), (1, 1)])
 def test_max_relative_is_the_greatest_difference_to_every_second_position(shape):
     x = torch.randn(2, 3, *shape)
-    expected = torch.zeros_like(x)
-    for dim in (2, 3):
-        for shift in range(2, x.shape[dim], 2):
-            expected = torch.maximum(expected, x - x.roll(shift, dims=dim))
-    assert torch.equal(max_relative(x), expected)
+    joined = [x]
+    for row in range(2, shape[0], 2):
+        joined.append(torch.cat((x[:, :, -row:], x[:, :, :-row]), dim=2))
+    for column in range(2, shape[1], 2):
+        joined.append(torch.cat((x[..., -column:], x[..., :-column]), dim=3))
+    assert torch.equal(MaxRelative()(x), torch.stack([x - y for y in joined]).amax(dim=0))
 
 
 def test_svga_mixes_rows_and_columns_and_nothing_else(scramble):

@@ -132,7 +132,10 @@ def test_every_setting_separates(sample, change):
     [
         ({"runtime": "ort 9"}, ["runtime onnxruntime 1.31.0 graph_optimization=all", "runtime ort 9"]),
         ({"options": {"executed": "f32"}}, ["executed unset", "executed f32"]),
-        ({"sync": "block", "queue_depth": 2}, ["sync blocking call, queue_depth 1", "sync block, queue_depth 2"]),
+        (
+            {"sync": "spin", "queue_depth": 2},
+            ["sync blocking call, queue_depth 1", "sync spin, queue_depth 2"],
+        ),
     ],
 )
 def test_groups_that_only_the_protocol_separates_are_named_by_what_differs(sample, change, titles):
