@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,10 +14,12 @@ from converters.keys import toolchain
 from converters.source_graph import digest_of_sources
 from models.spec import ModelSpec, digest
 from reports.files import write_text
+from reports.formatting import span
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = "sizes"
 COUNTER = "models.size_worker"
+KEPT_EVERY = 50  # networks: some 20 seconds of counting
 
 
 class SizesError(Exception):
@@ -34,7 +37,8 @@ class NetworkSize:
 def sizes_of(names: Sequence[str], root: Path, tell: Callable[[str], None]) -> dict[str, NetworkSize]:
     """The size of every network, counted now or kept in the artifact cache's folder from an earlier time.
 
-    Raises SizesError, and OSError where the folder cannot be written.
+    What is counted is kept as it goes, so that no end loses more than the last few. Raises SizesError, and
+    OSError where the folder cannot be written.
     """
     made_by = digest([toolchain("exported_program", _ANY), digest_of_sources([COUNTER])])
     path = root / FOLDER / f"{made_by[:16]}.json"
@@ -42,12 +46,18 @@ def sizes_of(names: Sequence[str], root: Path, tell: Callable[[str], None]) -> d
     missing = [name for name in names if name not in known]
     if missing:
         tell(f"counting {len(missing)} networks, once for this version of timm")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        begun_ns = time.perf_counter_ns()
         try:
-            for name, size in _counted(missing):
+            for done, (name, size) in enumerate(_counted(missing), 1):
                 known[name] = size
+                if done % KEPT_EVERY == 0 and done < len(missing):
+                    _write(path, known)
+                    each_ns = (time.perf_counter_ns() - begun_ns) / done
+                    left = span(each_ns * (len(missing) - done))
+                    tell(f"{done} of {len(missing)} networks counted; about {left} left")
         finally:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_text(path, json.dumps({name: asdict(size) for name, size in known.items()}))
+            _write(path, known)
     return {name: known[name] for name in names}
 
 
@@ -60,6 +70,10 @@ def _read(path: Path) -> dict[str, NetworkSize]:
         return {name: NetworkSize(**value) for name, value in json.loads(path.read_text()).items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
+
+
+def _write(path: Path, known: Mapping[str, NetworkSize]) -> None:
+    write_text(path, json.dumps({name: asdict(size) for name, size in known.items()}))
 
 
 def _counted(names: Sequence[str]) -> Iterator[tuple[str, NetworkSize]]:

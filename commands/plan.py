@@ -12,21 +12,22 @@ import models.info
 from commands import UsageError
 from commands import devices as agents
 from commands.artifact_limit import limit_of, own_limit_of
+from commands.asked_names import check_names
 from commands.calibrations import Calibrations
 from commands.checkpoints import Checkpoints
-from commands.config import Config, Suite, parse_shape
+from commands.config import Config, Suite
 from commands.matrix import check_targets, expanded
 from commands.network_parts import parts_of_cases
 from commands.onnx_files import OnnxFile
 from commands.own_resolution import OWN
+from commands.precision_cells import possible
 from commands.profiling import check_profile
-from commands.targets import check_target
 from commands.timing import check_timing
 from converters.artifact import ConversionError, ConversionRequest
 from converters.keys import cache_key
 from converters.pool import DEADLINE_SECONDS
 from models.errors import ModelError, SideError
-from models.spec import PRECISIONS, Case, Option, digest
+from models.spec import Case, Option, digest
 from models.tables import UnknownNameError, suggest
 from runners import BackendInfo, backend_info, parse_device, probe
 from runners.measurement import Timing
@@ -70,7 +71,7 @@ class Plan:
     `max_own_bytes` of the files that it made itself at most. `files` are the user's own ONNX files and
     checkpoints by the weights of their models, and `refused` why cases can be built nowhere, by case id: of
     an ONNX file, or of a network at a side that it cannot take beside cases that can be built. A `batched`
-    plan, of networks by pattern, is converted and measured in batches.
+    plan, of networks by pattern, is converted and measured in batches. `notes` say what was left out.
     """
 
     suite: str
@@ -86,6 +87,7 @@ class Plan:
     calibration_data: Mapping[str, str] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
     batched: bool = False
+    notes: tuple[str, ...] = ()
 
     def requests(self) -> dict[str, ConversionRequest]:
         """Case id to what must be converted for it; cases without a file to convert are left out."""
@@ -114,13 +116,16 @@ def request_of(
     """What must be converted for a case; `files` are those of users, by the weights of their models.
 
     `calibration_data` is where images lie, by the calibrations of cases. A case's file may be of another
-    precision: where the runtime lowers it by itself, the file stays fp32.
+    precision: where the runtime lowers it by itself, the file stays fp32, and as many inputs lie beside it as
+    a file of that precision would be judged on.
     """
     info = backend_info(case.backend)
     precision = info.file_precisions.get(case.precision, case.precision)
     request = ConversionRequest.for_case(
         replace(case, precision=precision), info.artifact_kind, flavour=info.flavour
     )
+    if precision != case.precision:
+        request = request.judged
     request = replace(request, calibration_data=(calibration_data or {}).get(request.calibration, ""))
     own = (files or {}).get(case.model.weights)
     return replace(request, checkpoint=own) if own is not None else request
@@ -145,11 +150,12 @@ def make(
             f" python bench.py --suite {suite_name}"
         )
     timing = check_timing(replace(config.timing_of(suite), **timing_overrides))
-    _check_names(suite, overrides)
+    check_names(overrides)
     _check_focus(suite_name, suite)
     checkpoints = Checkpoints(suite, overrides)
     calibrations = Calibrations(overrides)
-    cases = tuple(dict.fromkeys(expanded(config, suite, overrides, checkpoints, calibrations)))
+    every = list(dict.fromkeys(expanded(config, suite, overrides, checkpoints, calibrations)))
+    cases, notes = possible(every)
     check_targets(list(dict.fromkeys(case.backend for case in cases)), overrides.targets)
     if not cases:
         raise UsageError(f"suite '{suite_name}' has no case left: {_nothing_left(suite, overrides)}")
@@ -175,6 +181,7 @@ def make(
         calibration_data=calibrations.data,
         refused=refused,
         batched=overrides.batched,
+        notes=notes,
     )
 
 
@@ -258,31 +265,6 @@ def _check_installed(info: BackendInfo) -> None:
             f"backend '{info.name}' needs the package {packages}, which is not installed:"
             f" pip install '{what}'"
         )
-
-
-def _check_names(suite: Suite, overrides: Overrides) -> None:
-    """Names of the command line first, so that a typo is not answered with 'no case left'."""
-    for precision in overrides.precisions:
-        if precision not in PRECISIONS:
-            raise UsageError(f"unknown precision '{precision}': {suggest(precision, PRECISIONS)}")
-    try:
-        for name in overrides.models:
-            models.info.check_name(name)
-        for backend in overrides.backends:
-            backend_info(backend)
-        for device in overrides.devices:
-            parse_device(device)
-        for target in overrides.targets:
-            check_target(target, "--target")
-    except (UnknownNameError, ModelError, ValueError) as error:
-        raise UsageError(str(error)) from None
-    for value in overrides.resolutions:
-        if "x" in value:
-            parse_shape(value)
-        elif value != OWN and not (value.isascii() and value.isdigit() and int(value) > 0):
-            raise UsageError(
-                f"resolution '{value}' is not written like '224', or '14x14x384' for blocks, or '{OWN}'"
-            )
 
 
 def _check_focus(suite_name: str, suite: Suite) -> None:

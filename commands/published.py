@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 
 from models.paper_sizes import PAPER_SIZES
 from models.published import Published, rows_of, table, unread
@@ -16,6 +16,11 @@ from reports.records import PublishedFigure, PublishedLatency, PublishedPoint, S
 # networks, have latencies of the same networks and accuracies of others.
 _NOT_COMPARABLE = ("6m", "22k", "ptq", "finetuned")
 _RUNTIMES = ("TensorRT", "Core ML")
+# Of backbones behind a head, by task: how the table's setting begins, the measure in it, and an axis's words.
+_TASKS = {
+    "det": ("MaskRCNN-1x", "box_AP", "COCO box AP as published, Mask R-CNN 1x"),
+    "seg": ("SemanticFPN-80k", "mIoU_ss", "ADE20K mIoU as published, Semantic FPN 80k"),
+}
 _TABLE = "models/published.csv"
 MAX_UNREAD = 8  # rows named one by one
 
@@ -31,8 +36,11 @@ def published_figures(run: StoredRun) -> tuple[PublishedFigure, ...]:
 
 
 def published_points(run: StoredRun) -> tuple[PublishedPoint, ...]:
-    """Others' accuracy-latency figures, whole: of every setup in which a network of the run was published."""
-    ours = {row.line: name for (name, _), some in _comparable_rows(run).items() for row in some}
+    """Others' accuracy-latency figures, whole: of every setup in which a network of the run was published; of
+    these what is published of detection and segmentation, too, with the networks as backbones.
+    """
+    comparable = _comparable_rows(run)
+    ours = {row.line: name for (name, _), some in comparable.items() for row in some}
     params_m = {row.model: row.params_m for row in reversed(table()) if row.task == "cls" and row.params_m}
     found: dict[tuple[str, str, int, str], PublishedPoint] = {}
     for row in sorted(table(), key=lambda row: row.digitised):
@@ -47,7 +55,31 @@ def published_points(run: StoredRun) -> tuple[PublishedPoint, ...]:
                 ),
             )  # fmt: skip
     wanted = {key[:3] for key, point in found.items() if point.model}
-    return tuple(point for key, point in found.items() if key[:3] in wanted)
+    whole = tuple(point for key, point in found.items() if key[:3] in wanted)
+    names = {row.model: name for (name, _), some in comparable.items() for row in some}
+    return (*whole, *_as_backbones(names, params_m, {key[:2] for key in wanted}))
+
+
+def _as_backbones(
+    names: Mapping[str, str], params_m: Mapping[str, float], setups: Set[tuple[str, str]]
+) -> Iterator[PublishedPoint]:
+    """In each task and setup every network once; a figure from a table before one read off a plot."""
+    found: dict[tuple[str, str, str, str], PublishedPoint] = {}
+    for row in sorted(table(), key=lambda row: row.digitised):
+        begins, measure, words = _TASKS.get(row.task, ("", "", ""))
+        value = dict(row.metrics).get(measure)
+        if value is None or not row.setting.startswith(begins) or _is_special(row):
+            continue
+        for one in _latencies([row], *_RUNTIMES):
+            if (one.runtime, one.setup) in setups:
+                found.setdefault(
+                    (row.task, one.runtime, one.setup, row.model),
+                    PublishedPoint(
+                        row.model, row.family, 0, value, one, row.setting, params_m.get(row.model),
+                        names.get(row.model, ""), words,
+                    ),
+                )  # fmt: skip
+    yield from found.values()
 
 
 def unread_figures(run: StoredRun) -> tuple[str, ...]:
@@ -133,13 +165,16 @@ def _said_of(row: Published) -> str:
 
 
 def _comparable(row: Published, resolution: int) -> bool:
-    setting = row.setting.lower()
     return (
         row.task == "cls"
         and row.resolution == resolution
-        and setting.startswith("imagenet-1k")
-        and not any(word in setting for word in _NOT_COMPARABLE)
+        and row.setting.lower().startswith("imagenet-1k")
+        and not _is_special(row)
     )
+
+
+def _is_special(row: Published) -> bool:
+    return any(word in row.setting.lower() for word in _NOT_COMPARABLE)
 
 
 def _latencies(rows: Sequence[Published], *runtimes: str) -> list[PublishedLatency]:

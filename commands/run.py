@@ -92,6 +92,8 @@ def execute(args: argparse.Namespace) -> int:
     match_suite.refuse_trainings(args, config)
     plan = make(config, args.suite, overrides(args), timing_overrides(args), profile=args.profile)
     check_pin(plan.timing, plan.cases)
+    for note in plan.notes:
+        print(note, file=sys.stderr)
     cache_root = base / Path(config.paths.artifacts).expanduser()
     if args.dry_run:
         return _show_plan(plan, cache_root, as_json=args.json)

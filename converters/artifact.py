@@ -6,7 +6,7 @@ No toolchain is imported here: runners, reports and the command line read these 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,9 @@ from models.spec import Case, ModelSpec, Option, Options, sorted_options
 
 # Where only the largest difference is judged: no cosine is below it.
 NO_COSINE = -1.0
+
+# Images, at least, that a lowered precision is judged on; none of them calibrates.
+JUDGED = 16
 
 # Among the facts of an int8 file: on what it was calibrated, and on how many other inputs it was judged.
 CALIBRATION_FACTS = ("calibration", "calibration_images", "calibration_sha256", "judged_images")
@@ -163,7 +166,9 @@ class ConversionRequest:
     `target` and `build` are the Case's. `flavour` names the runtime that a quantized graph is written for:
     ONNX Runtime on a CPU (`cpu`) and TensorRT (`trt`) want their QuantizeLinear pairs in different places.
     `calibration` are the images that an int8 graph is calibrated on, as models.calibration writes them, empty
-    for random inputs; `calibration_data` is where they lie: a folder, or `digits`.
+    for random inputs; `calibration_data` is where they lie: a folder, or `digits`. `judged_count` inputs
+    behind the `input_count` timed ones are kept with their references, for a runtime that lowers the
+    precision by itself.
     """
 
     model: ModelSpec
@@ -179,6 +184,12 @@ class ConversionRequest:
     flavour: str = ""
     calibration: str = ""
     calibration_data: str = ""
+    judged_count: int = 0
+
+    @property
+    def judged(self) -> ConversionRequest:
+        """The same with enough inputs for JUDGED images."""
+        return replace(self, judged_count=max(0, -(-JUDGED // self.batch_size) - self.input_count))
 
     @staticmethod
     def for_case(case: Case, kind: str, *, flavour: str = "") -> ConversionRequest:

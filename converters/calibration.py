@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from converters.artifact import ConversionRequest
+from converters.artifact import JUDGED, ConversionRequest
 from converters.calibration_images import calibrating
 from converters.parity import Array
 from converters.source import Source, run_eager
 from models.calibration import CalibrationImages
 from models.spec import Option
 
-# Images, at least. Ranges of standard normal inputs hardly widen beyond 16; 16 tell an agreement of 15 from
-# one of 16, no more, and of real images 64 more of it: labelled images tell the rest (`eval`).
-CALIBRATED = JUDGED = 16
+# Images, at least. Ranges of random inputs hardly widen beyond 16. JUDGED of these tell an agreement of
+# 15 from one of 16, no more, and of real images 64 more of it: labelled images tell the rest (`eval`).
+CALIBRATED = 16
 JUDGED_IMAGES = 64
 _FIRST = 2**16  # of random calibration: no input that is judged or timed has such a number
 

@@ -284,7 +284,11 @@ def assemble(
 
 
 def save_tensors(path: Path, source: Source) -> None:
-    """`input_k` and `reference_k` for every k, uncompressed: random values do not compress."""
+    """`input_k` and `reference_k` for every k, and those of the judged ones. Uncompressed: random values do
+    not compress.
+    """
     arrays: dict[str, Any] = {f"input_{k}": value for k, value in enumerate(source.inputs)}
     arrays |= {f"reference_{k}": value for k, value in enumerate(source.reference)}
+    for k, (given, expected) in enumerate(source.judged):
+        arrays |= {f"judged_input_{k}": given, f"judged_reference_{k}": expected}
     np.savez(path, **arrays)

@@ -29,7 +29,8 @@ Draw = Callable[[int, int], tuple[Array, ...]]
 class Source:
     """The unfused eager network; `reference[k]` is its fp32 output for `inputs[k]`, `counts` at batch 1.
 
-    `draw(first, count)` gives more inputs of that kind: `inputs` are those from 0 on.
+    `draw(first, count)` gives more inputs of that kind: `inputs` are those from 0 on. `judged` are the next
+    ones with their outputs, as many as the request asks for.
     """
 
     net: nn.Module
@@ -37,6 +38,7 @@ class Source:
     reference: tuple[Array, ...]
     counts: Counts
     draw: Draw
+    judged: tuple[tuple[Array, Array], ...] = ()
 
     def rounding(self) -> float:
         """How far the eager fp32 outputs are from the same network's in float64, relative to the largest."""
@@ -57,7 +59,7 @@ def build_source(request: ConversionRequest) -> Source:
     that does not run at that resolution or does not return one finite tensor.
     """
     draw = draw_of(request)
-    inputs = draw(0, request.input_count)
+    inputs = draw(0, request.input_count + request.judged_count)
     with captured():
         net, counts = _network(request.model, request.checkpoint)
         reference = run_eager(net, inputs)
@@ -67,7 +69,9 @@ def build_source(request: ConversionRequest) -> Source:
             f"{'images' if request.calibration else 'standard normal inputs'}",
             "Check the checkpoint.",
         )
-    return Source(net, inputs, reference, counts, draw)
+    timed = request.input_count
+    judged = tuple(zip(inputs[timed:], reference[timed:], strict=True))
+    return Source(net, inputs[:timed], reference[:timed], counts, draw, judged)
 
 
 def draw_of(request: ConversionRequest) -> Draw:

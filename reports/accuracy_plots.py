@@ -93,14 +93,16 @@ def published_panel(points: Sequence[PublishedPoint], styles: Mapping[str, Style
         )
         for p in points
     ]  # fmt: skip
-    setup, side = points[0].latency.setup, points[0].resolution
-    alt = "; ".join(f"{p.network} {fmt.published(p.latency.ms)}, {p.top1:g} %" for p in points)
+    setup, side, metric = points[0].latency.setup, points[0].resolution, points[0].metric
+    unit = "" if metric else " %"
+    alt = "; ".join(f"{p.network} {fmt.published(p.latency.ms)}, {p.top1:g}{unit}" for p in points)
+    latency = "backbone's latency as published, ms" if metric else "latency as published, ms"
     return Drawing(
         name,
         f"Published, not measured here: {setup}",
-        f"Published accuracy over published latency, {setup}: {alt}.",
-        _drawn(marks, styles, name, ("latency as published, ms", AXIS), hollow=True),
-        f"{side}x{side}{_sizes(marks)}; {described(points)}",
+        f"{metric or 'Published accuracy'} over published latency, {setup}: {alt}.",
+        _drawn(marks, styles, name, (latency, metric or AXIS), hollow=True),
+        f"{metric or f'{side}x{side}'}{_sizes(marks)}; {described(points)}",
     )
 
 

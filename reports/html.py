@@ -75,7 +75,8 @@ def render(
         loader=PackageLoader("reports", "templates"), autoescape=True, undefined=StrictUndefined
     )
     table = build(stored_run)
-    chart = accuracy_chart.chart(table, published or (), points, newest(stored_run.evaluations))
+    classified = [point for point in points if not point.metric]
+    chart = accuracy_chart.chart(table, published or (), classified, newest(stored_run.evaluations))
     scripts = _scripts(*(["accuracy.js"] if chart else []))
     cost = interactive.cost_chart(table)
     page = {

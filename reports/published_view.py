@@ -25,7 +25,11 @@ _MIN_POINTS = 3  # of others' networks, for a figure of their own
 def section(
     table: RunTable, published: Sequence[PublishedFigure], points: Sequence[PublishedPoint]
 ) -> dict[str, Any]:
-    """For the template; `published` is None where nothing is published about any network of the run."""
+    """For the template; `published` is None where nothing is published about any network of the run.
+
+    Points of another measure than ImageNet top-1 are drawn apart, below all others.
+    """
+    classified = [point for point in points if not point.metric]
     figures = by_network(published)
     matched: dict[tuple[str, int], list[tuple[Row, Facet]]] = {}
     for facet in fused_facets(table):
@@ -33,11 +37,18 @@ def section(
             if (key := (row.case.model.name, row.case.model.resolution)) in figures:
                 matched.setdefault(key, []).append((row, facet))
     if not matched:
-        return {"published": None, "accuracy_panels": [], "accuracy_rest": 0, "accuracy_missing": []}
+        return {
+            "published": None,
+            "accuracy_panels": [],
+            "backbone_panels": [],
+            "accuracy_rest": 0,
+            "accuracy_missing": [],
+        }
     found = accuracy.networks(table, figures)
     return {
         "published": _grid([(figures[key], rows) for key, rows in matched.items()]),
-        "accuracy_panels": _panels(found, points, table.unit),
+        "accuracy_panels": _panels(found, classified, table.unit),
+        "backbone_panels": _backbones(found, points),
         "accuracy_rest": len(found[MAX_MEASURED_PANELS:]),
         "accuracy_missing": _missing(table, figures),
     }
@@ -69,6 +80,25 @@ def _panels(
         for pair in itertools.zip_longest(some_of_ours, theirs.get(side, ()))
         for drawing in pair
         if drawing
+    ]
+
+
+def _backbones(
+    found: Sequence[tuple[Facet, list[Network]]], points: Sequence[PublishedPoint]
+) -> list[Drawing]:
+    """Others' figures of other tasks, where their networks are backbones: one for each measure and setup."""
+    from reports import accuracy_plots
+
+    styles = accuracy.styles([network for _, some in found for network in some], points)
+    groups: dict[tuple[str, str], list[PublishedPoint]] = {}
+    for point in points:
+        if point.metric:
+            groups.setdefault((point.metric, point.latency.setup), []).append(point)
+    drawn = [some for some in groups.values() if len(some) >= _MIN_POINTS and any(p.model for p in some)]
+    drawn.sort(key=len, reverse=True)
+    return [
+        accuracy_plots.published_panel(some, styles, f"backbone-{place}")
+        for place, some in enumerate(drawn[:MAX_PUBLISHED_PANELS])
     ]
 
 

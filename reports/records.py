@@ -158,7 +158,8 @@ class PublishedPoint:
     or not.
 
     `model` is its name among the run's cases, empty where the run has none of it. `setting` is what it was
-    trained on; `params_m` may come from another source than the latency.
+    trained on; `params_m` may come from another source than the latency. Where `metric` names another measure
+    than ImageNet top-1, `top1` is that of the network as a backbone, and no `resolution` is told (0).
     """
 
     network: str
@@ -169,3 +170,4 @@ class PublishedPoint:
     setting: str
     params_m: float | None = None
     model: str = ""
+    metric: str = ""

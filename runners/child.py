@@ -114,7 +114,7 @@ def measure(job: Job, marks: Marks, turn: Turn = ALONE) -> Round:
     cores = _pin(job)
     loaded = load(job, marks)
     marks.enter("verify")
-    error = loaded.check.run(loaded.runner, range(loaded.inputs))
+    error = loaded.check.run(loaded.runner, range(len(loaded.check.references)))
     started_at_ns = _wait(turn, marks)
     marks.enter("warmup")
     busy_wait_ns = int(job.options.get("busy_wait_ns", 0))

@@ -1,4 +1,7 @@
-"""Are a runtime's outputs right? Every rotated input is checked against the reference beside the artifact."""
+"""Are a runtime's outputs right? Every rotated input is checked against the reference beside the artifact.
+
+So are, in a case's first round, the inputs that a lowered precision is judged on.
+"""
 
 from __future__ import annotations
 
@@ -35,19 +38,35 @@ def read_tensors(path: Path) -> tuple[list[Array], list[Array]]:
     Raises RunnerError `bad_artifact` for a missing or damaged file, for constant inputs, which flatter some
     kernels, and for fewer than two different ones: a runtime that caches its output would pass unseen.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            count = sum(name.startswith("input_") for name in file.files)
-            inputs = [file[f"input_{i}"] for i in range(count)]
-            references = [file[f"reference_{i}"] for i in range(count)]
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise RunnerError("bad_artifact", f"cannot read tensors {path}: {error}", REBUILD) from None
-    if count < 2:
+    inputs, references = _pairs(path)
+    if len(inputs) < 2:
         raise RunnerError(
-            "bad_artifact", f"tensors {path} hold {count} inputs; at least 2 are needed", REBUILD
+            "bad_artifact", f"tensors {path} hold {len(inputs)} inputs; at least 2 are needed", REBUILD
         )
     _check_inputs(path, inputs)
     return inputs, references
+
+
+def read_judged(path: Path) -> tuple[list[Array], list[Array]]:
+    """(inputs, references) that no inference is timed with: none, but where the runtime lowers the precision.
+
+    Raises RunnerError `bad_artifact` as above.
+    """
+    inputs, references = _pairs(path, "judged_")
+    _check_inputs(path, inputs)
+    return inputs, references
+
+
+def _pairs(path: Path, prefix: str = "") -> tuple[list[Array], list[Array]]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            count = sum(name.startswith(f"{prefix}input_") for name in file.files)
+            return (
+                [file[f"{prefix}input_{i}"] for i in range(count)],
+                [file[f"{prefix}reference_{i}"] for i in range(count)],
+            )
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise RunnerError("bad_artifact", f"cannot read tensors {path}: {error}", REBUILD) from None
 
 
 def _check_inputs(path: Path, inputs: Sequence[Array]) -> None:

@@ -76,7 +76,7 @@ def test_a_network_has_the_same_accuracy_in_every_run():
 
 
 def test_the_figure_of_a_paper_comes_whole():
-    points = [p for p in published_points(run_of("nextvit_small")) if p.latency.setup == T4]
+    points = [p for p in published_points(run_of("nextvit_small")) if p.latency.setup == T4 and not p.metric]
     assert len(points) == 34
     assert {"Next-ViT-S", "ResNet-101", "ConvNeXt-B", "PoolFormer-M48", "CSWin-T", "UniFormer-B"} <= {
         p.network for p in points
@@ -92,7 +92,7 @@ def test_the_figure_of_a_paper_comes_whole():
 
 def test_a_network_has_a_point_once_for_a_setup():
     points = published_points(run_of("nextvit_small", "timm/mobilevit_xs", "timm/efficientformer_l1"))
-    keys = [(p.latency.setup, p.resolution, p.network) for p in points]
+    keys = [(p.latency.setup, p.resolution, p.metric, p.network) for p in points]
     assert len(keys) == len(set(keys))
     assert not any("6M" in p.setting for p in points)
 
@@ -111,6 +111,25 @@ def test_a_family_has_its_accuracies_from_one_table():
     assert [f.top1 for f in figures] == [80.846, 81.906, 82.294]
     assert all("resnet" in f.source and ".tv2_in1k" in f.source for f in figures)
     assert {f.family for f in figures} == {"ResNet"}
+
+
+@pytest.mark.parametrize(
+    ("metric", "networks", "small"),
+    [
+        ("COCO box AP as published, Mask R-CNN 1x", 27, 45.9),
+        ("ADE20K mIoU as published, Semantic FPN 80k", 24, 46.5),
+    ],
+)
+def test_the_papers_detection_and_segmentation_come_with_its_classification(metric, networks, small):
+    """Figure 2 of Next-ViT, panels b and c, with the exact numbers of its README where it has them."""
+    points = [p for p in published_points(run_of("nextvit_small", "timm/resnet50")) if p.metric == metric]
+    on_t4 = {p.network: p for p in points if p.latency.setup == T4}
+    assert len(on_t4) == networks
+    ours = on_t4["Next-ViT-S"]
+    assert (ours.top1, ours.latency.ms, ours.latency.error, ours.model) == (small, 38.2, "", "nextvit_small")
+    assert on_t4["ResNet-50"].model == "timm/resnet50"
+    assert on_t4["ResNet-50"].latency.error
+    assert not any(p.metric for p in published_points(run_of("timm/shvit_s1")))
 
 
 @pytest.fixture

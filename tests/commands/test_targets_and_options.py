@@ -210,8 +210,9 @@ def test_a_stated_default_is_the_same_case(project):
 
 def test_openvino_takes_bf16_from_the_fp32_file(project):
     case = Case(ModelSpec.of("nextvit_small"), "openvino", precision="bf16")
-    assert request_of(case) == request_of(replace(case, precision="fp32"))
+    assert request_of(case) == request_of(replace(case, precision="fp32")).judged
     assert request_of(case).precision == "fp32"
+    assert [request_of(replace(case, batch_size=n)).judged_count for n in (1, 2, 4, 8)] == [12, 4, 0, 0]
     (only,) = {c.precision for c in cells(project, backends=("openvino",), precisions=("bf16",))}
     assert only == "bf16"
 

@@ -354,3 +354,21 @@ def test_runtime_that_refuses_the_file_is_a_failure_with_both_reasons(
     with pytest.raises(ConversionError, match=r"torchscript: .*Konv.* dynamo: .*Konv") as caught:
         onnx_from_torch.convert(request_onnx, folder)
     assert caught.value.failure.kind == "export_failed"
+
+
+def test_judged_inputs_lie_beside_the_timed_ones(folder: Path) -> None:
+    """A further draw of the same inputs, with the eager network's outputs."""
+    request = ConversionRequest(
+        ModelSpec.of("block/bottleneck", resolution=7, in_channels=32), "onnx", batch_size=3, input_count=2
+    )
+    with np.load(onnx_from_torch.convert(request.judged, folder).tensors) as file:
+        judged = {name: file[name] for name in file.files}
+    other = folder / "other"
+    other.mkdir()
+    with np.load(onnx_from_torch.convert(dataclasses.replace(request, input_count=6), other).tensors) as file:
+        timed = {name: file[name] for name in file.files}
+    assert len(judged) == len(timed) == 12
+    for name, value in timed.items():
+        kind, number = name.rsplit("_", 1)
+        same = f"judged_{kind}_{int(number) - 2}" if int(number) >= 2 else name
+        np.testing.assert_array_equal(judged[same], value)

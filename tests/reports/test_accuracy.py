@@ -151,6 +151,23 @@ def test_text_of_others_stays_text(networks_run, figures, points):
     assert "&lt;img" in chart["setups"][0]["points"][0]["text"]
 
 
+def test_other_tasks_of_the_same_networks_are_drawn_apart(networks_run, figures, points):
+    metric = "box AP"
+    tasks = [
+        dataclasses.replace(p, resolution=0, top1=p.top1 - 40, metric=metric, model=p.model) for p in points
+    ]
+    page = render(networks_run, published=figures, points=[*points, *tasks])
+    section = page[page.index("The same networks as backbones") : page.index('<section id="samples">')]
+    assert section.count("<svg") == 1
+    assert "box AP, marks grow" in section
+    assert "42.5 %" not in section
+    chart = accuracy_chart.chart(build(networks_run), figures, points)
+    assert len(chart["setups"]) == 1
+    assert "as backbones" not in render(networks_run, published=figures, points=points)
+    nobodys = [dataclasses.replace(p, model="") for p in tasks]
+    assert "as backbones" not in render(networks_run, published=figures, points=[*points, *nobodys])
+
+
 def test_without_javascript_the_drawings_and_the_figures_are_there(networks_run, figures, points):
     page = render(networks_run, published=figures, points=points)
     section = page[page.index('<section id="accuracy">') : page.index('<section id="samples">')]

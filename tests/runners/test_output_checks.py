@@ -175,6 +175,20 @@ def test_inputs_that_prove_nothing_are_refused(tmp_path: Path, second: list[floa
         verify.read_tensors(path)
 
 
+def test_judged_inputs_are_none_of_those_that_are_timed(tmp_path: Path) -> None:
+    path = tmp_path / "t.npz"
+    names = ("input", "reference", "judged_input", "judged_reference")
+    values = {f"{name}_{i}": np.array([i, k]) for i in range(3) for k, name in enumerate(names, 7)}
+    np.savez(path, **values)
+    for read, first in ((verify.read_tensors, 7), (verify.read_judged, 9)):
+        inputs, references = read(path)
+        assert [int(value[1]) for value in inputs] == [first] * 3
+        assert [int(value[1]) for value in references] == [first + 1] * 3
+    np.savez(path, **{name: value for name, value in values.items() if name != "judged_reference_1"})
+    with pytest.raises(RunnerError, match="judged_reference_1"):
+        verify.read_judged(path)
+
+
 def test_tensors_are_read_in_order(tmp_path: Path) -> None:
     path = tmp_path / "t.npz"
     values = {f"{name}_{i}": np.array([i, -1]) for i in range(12) for name in ("input", "reference")}

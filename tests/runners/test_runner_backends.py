@@ -156,6 +156,41 @@ def test_openvino_bf16_is_bf16_or_refused(make_job: MakeJob, conv_files: Any) ->
         assert failed(outcome).kind == "precision_mismatch"
 
 
+def with_judged(files: Any, folder: Path, *, wrong: bool = False) -> Any:
+    """The last two of the four inputs as judged ones: not timed, compared in the first round."""
+    with np.load(files.tensors) as file:
+        arrays = {f"{name}_{k}": file[f"{name}_{k}"] for name in ("input", "reference") for k in (0, 1)}
+        for k in (0, 1):
+            arrays[f"judged_input_{k}"] = file[f"input_{k + 2}"]
+            arrays[f"judged_reference_{k}"] = file[f"reference_{2 if wrong else k + 2}"]
+    np.savez(folder / "judged.npz", **arrays)
+    return replace(files, tensors=folder / "judged.npz")
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_judged_inputs_are_compared_in_the_first_round_and_never_timed(
+    make_job: MakeJob, conv_files: Any, tmp_path: Path, backend: str
+) -> None:
+    pytest.importorskip(backend, reason=f"the package {backend} is not installed")
+    job = make_job(backend, with_judged(conv_files, tmp_path))
+    first, second = (measured(run_job(replace(job, round_index=index))) for index in (0, 1))
+    assert first.top1 is not None
+    assert second.top1 is not None
+    assert (first.top1.positions, second.top1.positions) == (4 * 24 * 24, 2 * 24 * 24)
+    assert first.protocol == second.protocol
+    assert first.protocol.inputs.startswith("2 real-valued inputs")
+
+
+def test_a_judged_output_that_is_wrong_fails_the_first_round(
+    make_job: MakeJob, conv_files: Any, tmp_path: Path
+) -> None:
+    job = make_job("onnxruntime", with_judged(conv_files, tmp_path, wrong=True))
+    failure = failed(run_job(job))
+    assert failure.kind == "wrong_output"
+    assert "output 3" in failure.message
+    measured(run_job(replace(job, round_index=1)))
+
+
 @pytest.mark.parametrize(
     ("change", "kind"), [({"precision": "int8"}, "precision_mismatch"), ({"device": "gpu"}, "unavailable")]
 )
