@@ -95,7 +95,8 @@ def _backbones(
         if point.metric:
             groups.setdefault((point.metric, point.latency.setup), []).append(point)
     drawn = [some for some in groups.values() if len(some) >= _MIN_POINTS and any(p.model for p in some)]
-    drawn.sort(key=len, reverse=True)
+    most = {setup: max(len(some) for (_, one), some in groups.items() if one == setup) for _, setup in groups}
+    drawn.sort(key=lambda some: -most[some[0].latency.setup])  # measures of one setup side by side
     return [
         accuracy_plots.published_panel(some, styles, f"backbone-{place}")
         for place, some in enumerate(drawn[:MAX_PUBLISHED_PANELS])

@@ -10,7 +10,7 @@ def test_what_another_backend_runs_is_left_out_and_said(project, backends):
     pytest.importorskip("openvino", reason="the openvino extra is not installed")
     command = ("--suite", "tiny", "--backend", backends, "--precision", "fp32,bf16,int8")
     cases = project.planned(*command[1:])
-    found = {(case["backend"], case["precision"]) for case in cases}
+    found = {(case["case"]["backend"], case["case"]["precision"]) for case in cases}
     every = {
         (backend, precision) for backend in backends.split(",") for precision in ("fp32", "int8", "bf16")
     }

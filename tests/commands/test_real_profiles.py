@@ -13,8 +13,8 @@ REAL = """
 schema = 1
 
 [timing]
-min_rounds = 1
-max_rounds = 1
+min_rounds = 2
+max_rounds = 2
 round_seconds = 0.05
 warmup_seconds = 0.01
 target = 0.5

@@ -134,7 +134,7 @@ def infinite(model: onnx.ModelProto) -> None:
     ("change", "said"),
     [
         (foreign_operator, "operator my.domain:Sparkle, which ONNX Runtime cannot compute on a CPU"),
-        (gpu_kernel, "operator com.microsoft:NhwcConv, which ONNX Runtime cannot compute on a CPU"),
+        (gpu_kernel, "operator NhwcConv, which ONNX Runtime cannot compute on a CPU"),
         (two_inputs, "2 inputs (image, more): one can be measured"),
         (two_outputs, "2 outputs (scores, maps): one can be compared"),
         (token_input, "'image' is a tensor(int64)"),
