@@ -8,7 +8,7 @@ import shutil
 import pytest
 from onnx import TensorProto
 
-from tests.small_onnx import net
+from tests.small_onnx import gpu_kernel, net
 
 SUITES = """
 [suites.mine]
@@ -41,10 +41,11 @@ def test_files_good_and_bad_in_one_suite(mine):
     damaged, empty = mine.folder / "damaged.onnx", mine.folder / "empty.onnx"
     damaged.write_bytes(fixed.read_bytes()[:100])
     empty.write_bytes(b"")
-    named = ["--model", f"{fixed},{open_}", "--model", f"{half},{damaged},{empty}"]
+    on_gpu = net(mine.folder / "gpu.onnx", change=gpu_kernel)
+    named = ["--model", f"{fixed},{open_}", "--model", f"{half},{damaged},{empty},{on_gpu}"]
     code, found = cases(mine, *named, "--batch-size", "1,2", "--backend", "onnxruntime,torch")
     assert code == 1
-    assert len(found) == 5 * 2 * 2
+    assert len(found) == 6 * 2 * 2
     told = {
         (one["model"]["name"], one["backend"], one["batch_size"], one["model"]["weights"]): case["failure"]
         for case in found
@@ -66,6 +67,7 @@ def test_files_good_and_bad_in_one_suite(mine):
     )
     assert "no exported_program can be made of one" in said("fixed.onnx", "torch")
     assert "does not run in fp16" in said("half.onnx")
+    assert "the operator NhwcConv, which ONNX Runtime cannot compute on a CPU" in said("gpu.onnx")
     assert "no ONNX file" in said("damaged.onnx")
     assert "ONNX Runtime refuses it" in said("empty.onnx")
     page = (mine.folder / "results/mine.html").read_text()

@@ -18,7 +18,7 @@ from converters.external_data import ExternalDataError, place_of
 from converters.onnx_from_file import convert
 from converters.onnx_header import HeaderError, identity, read_header
 from models.spec import ModelSpec, sorted_options
-from tests.small_onnx import Change, net
+from tests.small_onnx import Change, gpu_kernel, net
 
 
 def asked(path: Path, *, side: int = 32, shape: str = "", **request) -> ConversionRequest:
@@ -92,13 +92,6 @@ def test_a_file_in_fp16_stays_in_fp16(tmp_path: Path, folder: Path) -> None:
 def foreign_operator(model: onnx.ModelProto) -> None:
     model.graph.node[1].op_type, model.graph.node[1].domain = "Sparkle", "my.domain"
     model.opset_import.append(helper.make_opsetid("my.domain", 1))
-
-
-def gpu_kernel(model: onnx.ModelProto) -> None:
-    """ONNX Runtime has it for CUDA alone."""
-    model.graph.node[1].op_type, model.graph.node[1].domain = "NhwcConv", "com.microsoft"
-    model.graph.node[1].input.append("weight")
-    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
 
 
 def two_inputs(model: onnx.ModelProto) -> None:
