@@ -38,11 +38,12 @@ def _by_step(x: Tensor, chunks: int, chunk: int) -> Tensor:
 
 def _scan(decay: Tensor, entering: Tensor, chunks: int) -> Tensor:
     """`h_t = decay_t h_(t-1) + entering_t` along dimension 2, which is ordered by step, then chunk."""
-    chunk = decay.shape[2] // chunks
-    first, *later = zip(decay.chunk(chunk, dim=2), entering.chunk(chunk, dim=2), strict=True)
-    steps = [first]  # what is left of the chunk's first state after each step, and what came in since
-    for fading, arriving in later:
+    first, *later = range(0, decay.shape[2], chunks)
+    # What is left of the chunk's first state after each step, and what came in since.
+    steps = [(_part(decay, first, chunks), _part(entering, first, chunks))]
+    for place in later:
         left, state = steps[-1]
+        fading, arriving = _part(decay, place, chunks), _part(entering, place, chunks)
         steps.append((left * fading, state * fading + arriving))
     start = _starts(*steps[-1])
     return torch.cat([state + left * start for left, state in steps], dim=2)
@@ -52,9 +53,12 @@ def _starts(left: Tensor, came_in: Tensor) -> Tensor:
     """The state before each chunk, from what is left of it after the chunk and what came in."""
     state = torch.zeros_like(came_in[:, :, :1])
     starts = [state]
-    chunks = left.shape[2]
-    pairs = zip(left.chunk(chunks, dim=2), came_in.chunk(chunks, dim=2), strict=True)
-    for fading, arriving in list(pairs)[:-1]:
-        state = state * fading + arriving
+    for place in range(left.shape[2] - 1):
+        state = state * _part(left, place, 1) + _part(came_in, place, 1)
         starts.append(state)
     return torch.cat(starts, dim=2)
+
+
+def _part(x: Tensor, place: int, count: int) -> Tensor:
+    """So many positions of dimension 2. `Tensor.chunk` is exported as a sequence, which TensorRT refuses."""
+    return x.narrow(2, place, count)
