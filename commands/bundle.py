@@ -52,6 +52,8 @@ def execute(args: argparse.Namespace) -> int:
     if not args.suite:
         raise UsageError(f"--suite NAME is missing: {args.config} has {', '.join(sorted(config.suites))}")
     plan = make(config, args.suite, run.overrides(args), run.timing_overrides(args))
+    for note in plan.notes:
+        print(note, file=sys.stderr)
     _check_no_agent(plan)
     _check_free(args.output, force=args.force)
     try:

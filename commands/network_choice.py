@@ -54,11 +54,12 @@ def _small_enough(
 ) -> tuple[str, ...]:
     """Those within both sizes. What cannot be counted stays in: its conversion says what is wrong with it."""
     from commands.network_sizes import SizesError, sizes_of
+    from reports.files import OutputError
 
     config, base = options.load_config(args)
     try:
         sizes = sizes_of(names, base / Path(config.paths.artifacts).expanduser(), note)
-    except SizesError as error:
+    except (SizesError, OutputError) as error:
         raise UsageError(str(error)) from None
     left = [
         name

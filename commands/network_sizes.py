@@ -38,7 +38,7 @@ def sizes_of(names: Sequence[str], root: Path, tell: Callable[[str], None]) -> d
     """The size of every network, counted now or kept in the artifact cache's folder from an earlier time.
 
     What is counted is kept as it goes, so that no end loses more than the last few. Raises SizesError, and
-    OSError where the folder cannot be written.
+    reports.files.OutputError where the folder cannot be written.
     """
     made_by = digest([toolchain("exported_program", _ANY), digest_of_sources([COUNTER])])
     path = root / FOLDER / f"{made_by[:16]}.json"

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from models.spec import Case
-from models.tables import UnknownNameError
 from runners import backend_info
 
 
@@ -15,11 +14,11 @@ def possible(cases: Sequence[Case]) -> tuple[tuple[Case, ...], tuple[str, ...]]:
     """The cases without those that another backend of the plan runs in a precision that theirs has not, and a
     sentence for each backend and precision of these. What no backend has stays, to be refused by name.
     """
-    run = {replace(case, backend=""): case.backend for case in cases if _runs(case)}
+    run = {_cell(case): case.backend for case in cases if _runs(case) and backend_info(case.backend).real}
     left: dict[tuple[str, str], list[str]] = defaultdict(list)
     kept = []
     for case in cases:
-        other = run.get(replace(case, backend=""))
+        other = run.get(_cell(case))
         if _runs(case) or other is None:
             kept.append(case)
         else:
@@ -31,9 +30,10 @@ def possible(cases: Sequence[Case]) -> tuple[tuple[Case, ...], tuple[str, ...]]:
     return tuple(kept), tuple(notes)
 
 
+def _cell(case: Case) -> Case:
+    """The case without what follows from its backend."""
+    return replace(case, backend="", device="", target="", compute_unit="", runtime=())
+
+
 def _runs(case: Case) -> bool:
-    """A backend that nobody knows is refused later, with the nearest name."""
-    try:
-        return case.precision in backend_info(case.backend).precisions
-    except UnknownNameError:
-        return True
+    return case.precision in backend_info(case.backend).precisions

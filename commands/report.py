@@ -34,7 +34,7 @@ def execute(args: argparse.Namespace) -> int:
         published, unread = published_figures(run), unread_figures(run)
         write_report(run, path, published=published, points=published_points(run), unread=unread)
         if args.json:
-            print(json.dumps(_document(run, path)))
+            print(json.dumps({**_document(run, path), "unread_published": unread}))
             return OK
         from reports.console import PlainConsole
         from reports.terminal import print_table

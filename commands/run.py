@@ -115,8 +115,9 @@ def _run(
 
     try:
         _check_writable(report, store)
-        for text in published.unread_of_table():
-            print(f"warning: {text}; left out of the report", file=sys.stderr)
+        if not all(case.model.is_block for case in plan.cases):
+            for text in published.unread_of_table():
+                print(f"warning: {text}; left out of the report", file=sys.stderr)
         with Store(store) as opened:
             return Execution(plan, opened, cache_root, args, began_ns).go(report)
     except (StoreError, CacheError, OutputError) as error:

@@ -69,7 +69,7 @@ class Published:
 @dataclass(frozen=True, slots=True)
 class PublishedTable:
     """`unread` tells of each row that cannot be true its line, its column, its value and why; it is in no
-    other way in the table. A head or a quote that is wrong leaves out what follows it.
+    other way in the table. A head that is wrong leaves out all rows, a quote without an end those behind it.
     """
 
     rows: tuple[Published, ...] = ()
@@ -109,17 +109,21 @@ def read(path: Path) -> PublishedTable:
     unread: list[str] = []
     try:
         head = next(reader, [])
-        if tuple(head) != COLUMNS:
-            wrong = _printable(",".join(head))
-            return PublishedTable(unread=(f"line 1: columns are {wrong}, not {','.join(COLUMNS)}",))
-        for values in reader:
-            try:
-                rows.append(_Row(reader.line_num, values).read())
-            except _RowError as error:
-                unread.append(str(error))
     except csv.Error as error:
-        unread.append(f"line {reader.line_num}: {error}; what follows is left out")
-    return PublishedTable(tuple(rows), tuple(unread))
+        return PublishedTable(unread=(f"line 1: {error}",))
+    if tuple(head) != COLUMNS:
+        wrong = _printable(",".join(head))
+        return PublishedTable(unread=(f"line 1: columns are {wrong}, not {','.join(COLUMNS)}",))
+    while True:
+        try:
+            values = next(reader)
+            rows.append(_Row(reader.line_num, values).read())
+        except StopIteration:
+            return PublishedTable(tuple(rows), tuple(unread))
+        except csv.Error as error:
+            unread.append(f"line {reader.line_num}: {error}")
+        except _RowError as error:
+            unread.append(str(error))
 
 
 def rows_of(model: str) -> tuple[Published, ...]:

@@ -96,12 +96,11 @@ def published_panel(points: Sequence[PublishedPoint], styles: Mapping[str, Style
     setup, side, metric = points[0].latency.setup, points[0].resolution, points[0].metric
     unit = "" if metric else " %"
     alt = "; ".join(f"{p.network} {fmt.published(p.latency.ms)}, {p.top1:g}{unit}" for p in points)
-    latency = "backbone's latency as published, ms" if metric else "latency as published, ms"
     return Drawing(
         name,
         f"Published, not measured here: {setup}",
         f"{metric or 'Published accuracy'} over published latency, {setup}: {alt}.",
-        _drawn(marks, styles, name, (latency, metric or AXIS), hollow=True),
+        _drawn(marks, styles, name, ("latency as published, ms", metric or AXIS), hollow=True),
         f"{metric or f'{side}x{side}'}{_sizes(marks)}; {described(points)}",
     )
 

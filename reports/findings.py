@@ -191,7 +191,7 @@ def _winners(facets: list[Facet]) -> str:
         for who, won in named
     ]
     left = len(facets) - sum(len(won) for _, won in named)
-    others = [f"others in {count(left, 'group')}"] if left else []
+    others = [f"others or ties in {count(left, 'group')}"] if left else []
     return f"No single {kind} is fastest everywhere: {'; '.join([*parts, *others])}."
 
 

@@ -137,7 +137,8 @@ def section(table: RunTable) -> Section | None:
 
 def headline(table: RunTable) -> str:
     """What the cases reach of the peak; empty where the run measured no peak, or peaks alone."""
-    under = points(table, roofs(table))
+    every = points(table, roofs(table))
+    under = [point for point in every if not point.row.serious] or every
     if not under:
         return ""
     most, least = (choose(under, key=lambda point: point.of_peak) for choose in (max, min))

@@ -257,8 +257,7 @@ def _print_failures(table: RunTable, console: Console) -> None:
 def _print_unread(unread: Sequence[str], console: Console) -> None:
     if unread:
         console.print()
-        left_out = f"Left out: {fmt.count(len(unread), 'row')} of others' figures that cannot be true"
-        console.print(Text(left_out, style="bold red"))
+        console.print(Text("Left out, as others' figures that cannot be true:", style="bold red"))
     for text in unread:
         console.print(Padding(Text(fmt.harmless(text)), (0, 0, 0, 2), expand=False))
 

@@ -138,7 +138,7 @@ def _check_precision(compiled: Any, job: Job) -> str:
     if job.precision == "int8":  # products of two activations, as in attention, stay fp32 here
         for found, _ in counts.most_common(1):
             require_precision(job, found, "most of the heavy layers of OpenVINO's executed graph")
-        return job.precision
+        return job.precision if heavy else ""
     require_precision(job, TYPES.get(hint, hint), "OpenVINO (INFERENCE_PRECISION_HINT read back)")
     for found in sorted(counts):
         require_precision(job, found, "a layer of OpenVINO's executed graph")

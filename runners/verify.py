@@ -53,7 +53,7 @@ def read_judged(path: Path) -> tuple[list[Array], list[Array]]:
     Raises RunnerError `bad_artifact` as above.
     """
     inputs, references = _pairs(path, "judged_")
-    _check_inputs(path, inputs)
+    _check_inputs(path, inputs, "judged input")
     return inputs, references
 
 
@@ -69,12 +69,12 @@ def _pairs(path: Path, prefix: str = "") -> tuple[list[Array], list[Array]]:
         raise RunnerError("bad_artifact", f"cannot read tensors {path}: {error}", REBUILD) from None
 
 
-def _check_inputs(path: Path, inputs: Sequence[Array]) -> None:
+def _check_inputs(path: Path, inputs: Sequence[Array], what: str = "input") -> None:
     for index, value in enumerate(inputs):
         if value.min() == value.max():
-            raise RunnerError("bad_artifact", f"input {index} of {path} is constant", REBUILD)
+            raise RunnerError("bad_artifact", f"{what} {index} of {path} is constant", REBUILD)
         if index and np.array_equal(value, inputs[index - 1]):
-            raise RunnerError("bad_artifact", f"inputs {index - 1} and {index} of {path} are equal", REBUILD)
+            raise RunnerError("bad_artifact", f"{what}s {index - 1} and {index} of {path} are equal", REBUILD)
 
 
 WIDE = 0.5  # a tolerance above this admits an output of zeros, or another input's

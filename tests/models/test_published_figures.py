@@ -160,6 +160,14 @@ def test_the_rows_after_a_bad_one_are_read(tmp_path):
     assert found.unread[0] == "line 3: 2 values for 16 columns"
 
 
+def test_a_quote_in_the_middle_leaves_out_its_own_row_alone(tmp_path):
+    path = tmp_path / "published.csv"
+    path.write_text("\n".join([",".join(COLUMNS), line(), '"Next"x,F', line()]) + "\n")
+    found = read(path)
+    assert [row.line for row in found.rows] == [2, 4]
+    assert [text.partition(":")[0] for text in found.unread] == ["line 3"]
+
+
 @pytest.mark.parametrize("text", ["model,ms\nM,3\n", ""])
 def test_other_columns_leave_nothing_to_read(tmp_path, text):
     path = tmp_path / "published.csv"
