@@ -14,6 +14,7 @@ import models
 from models.folding import fuse_all
 from models.pyramid_vig import Grapher, NearestNeighbours, dilations_of, largest_of, position_closeness
 from models.spec import ModelSpec
+from tests.validation.graph_rounding import off, roll_neighbours
 
 
 def codes(channels: int, side: int) -> Tensor:
@@ -93,11 +94,6 @@ def tiny() -> tuple[nn.Module, Tensor, Tensor]:
         return net, x, copy.deepcopy(net).double()(x.double())
 
 
-def off(net: nn.Module, x: Tensor, exact: Tensor) -> float:
-    with torch.no_grad():
-        return float((net(x) - exact).abs().max() / exact.abs().max())
-
-
 def test_rounding_stays_small_with_random_weights(tiny):
     net, x, exact = tiny
     assert off(net, x, exact) < 1e-4
@@ -121,7 +117,5 @@ def test_one_weight_that_is_fused_wrong_shows(tiny, path):
 def test_wrong_neighbours_show(tiny):
     net, x, exact = tiny
     wrong = copy.deepcopy(net)
-    for module in wrong.modules():
-        if isinstance(module, NearestNeighbours):
-            module.register_forward_hook(lambda module, inputs, nearest: nearest.roll(1, dims=1))
+    roll_neighbours(wrong)
     assert off(wrong, x, exact) > 2e-4
